@@ -1,0 +1,20 @@
+// The backends of this build: one line each in all.cpp.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "graph/backend.h"
+#include "graph/env.h"
+
+namespace weft {
+
+struct BackendOptions {
+  int threads = 0;  // of the cpu backend; 0 = the physical cores this process may use
+};
+
+/// Every backend this machine can run, best first, limited by WEFT_BACKENDS. Throws Error on a name that does not
+/// exist.
+std::vector<std::unique_ptr<Backend>> make_backends(const Env& env, const BackendOptions& options = {});
+
+}  // namespace weft

@@ -1,0 +1,80 @@
+#include "backends/cpu/cpu.h"
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <new>
+
+#include "backends/cpu/calibrate.h"
+#include "backends/cpu/isa.h"
+#include "backends/cpu/kernels.h"
+#include "backends/cpu/machine.h"
+#include "backends/cpu/steps.h"
+
+namespace weft {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+
+class CpuBackend : public Backend {
+ public:
+  explicit CpuBackend(const CpuOptions& options)
+      : isa_(cpu::choose_isa(options.isa)), team_(options.threads), kernels_(cpu::list_kernels(isa_)) {
+    device_.name = "cpu";
+    device_.description = fmt::format("{}, {} thread{}, {}", cpu::cpu_name(), team_.size(),
+                                      team_.size() == 1 ? "" : "s", isa_.name);
+    device_.bandwidth_gbps = 10.0 * team_.size();
+    device_.gflops = 8.0 * isa_.lanes * team_.size();
+    device_.memory_bytes = cpu::usable_memory();
+    device_.alignment = 64;
+    device_.host_memory = true;
+  }
+
+  std::string_view name() const override { return "cpu"; }
+  std::span<const DeviceInfo> devices() const override { return {&device_, 1}; }
+  std::span<const Kernel> kernels() const override { return kernels_; }
+
+  Buffer allocate(int device, size_t bytes) override {
+    auto* data = static_cast<std::byte*>(
+        ::operator new(std::max<size_t>(bytes, 1), std::align_val_t{alignment_of(bytes)}, std::nothrow));
+    require(data != nullptr, "cpu: no memory for {} bytes", bytes);
+    if (bytes >= kHugePage) madvise(data, bytes, MADV_HUGEPAGE);  // a hint: failing changes nothing
+    return {*this, device, data, bytes};
+  }
+  void release(int, std::byte* data, size_t bytes) noexcept override {
+    ::operator delete(data, std::align_val_t{alignment_of(bytes)});
+  }
+  void write(int, std::byte* to, const void* from_host, size_t bytes) override {
+    if (bytes > 0) std::memcpy(to, from_host, bytes);
+  }
+  void read(int, void* to_host, const std::byte* from, size_t bytes) override {
+    if (bytes > 0) std::memcpy(to_host, from, bytes);
+  }
+  void clear(int, std::byte* to, size_t bytes) override {
+    if (bytes > 0) std::memset(to, 0, bytes);
+  }
+
+  std::unique_ptr<Steps> begin(int) override { return std::make_unique<cpu::CpuSteps>(team_); }
+  std::unique_ptr<Segment> finish(std::unique_ptr<Steps> steps) override {
+    return std::make_unique<cpu::CpuSegment>(std::move(static_cast<cpu::CpuSteps&>(*steps)));
+  }
+
+  void calibrate(int) override {
+    device_.bandwidth_gbps = cpu::measure_read_gbps(team_);
+    device_.gflops = cpu::measure_gflops(team_, isa_);
+  }
+
+ private:
+  static size_t alignment_of(size_t bytes) { return bytes >= kHugePage ? kHugePage : 64; }
+
+  const cpu::IsaKernels& isa_;
+  cpu::Team team_;
+  DeviceInfo device_;
+  std::vector<Kernel> kernels_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) { return std::make_unique<CpuBackend>(options); }
+
+}  // namespace weft

@@ -1,0 +1,19 @@
+// The host's processors: OpenMP, and kernels compiled once per instruction set.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "graph/backend.h"
+
+namespace weft {
+
+struct CpuOptions {
+  int threads = 0;  // 0: physical cores this process may use
+  std::string isa;  // empty: the best the machine has
+};
+
+/// Throws Error if the machine lacks the instruction set.
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options = {});
+
+}  // namespace weft

@@ -1,0 +1,41 @@
+#include "backends/cpu/isa.h"
+
+#include <fmt/ranges.h>
+
+#include "graph/error.h"
+
+namespace weft::cpu {
+namespace {
+
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+}  // namespace
+
+std::vector<const IsaKernels*> supported_isas() {
+  __builtin_cpu_init();
+  std::vector<const IsaKernels*> isas;
+  if (has_avx512() && has_avx2()) isas.push_back(&avx512::kernels());
+  if (has_avx2()) isas.push_back(&avx2::kernels());
+  isas.push_back(&sse2::kernels());
+  return isas;
+}
+
+const IsaKernels& choose_isa(std::string_view name) {
+  const auto isas = supported_isas();
+  if (name.empty()) return *isas.front();
+  std::vector<std::string_view> known;
+  for (const IsaKernels* isa : isas) {
+    if (name == isa->name) return *isa;
+    known.emplace_back(isa->name);
+  }
+  fail("cpu: instruction set '{}' was asked for, this machine has {}", name, fmt::join(known, ", "));
+}
+
+}  // namespace weft::cpu

@@ -1,0 +1,27 @@
+// The kernels of one instruction set, as table.cpp lists them; isa.h says what each does.
+#pragma once
+
+#include "backends/cpu/isa/isa.h"
+
+namespace weft::cpu::WEFT_ISA {
+
+template <int N>
+struct Count {
+  static constexpr int value = N;
+};
+
+void matmul(const Matmul& m);
+void layer_norm(const float* x, const float* gamma, const float* beta, float eps, int64_t n, float* y);
+void rms_norm(const float* x, const float* gamma, float eps, int64_t n, float* y);
+void add(float* y, const float* b, int64_t n);
+void activate(Act act, float* y, int64_t n);
+void gate(Act act, float* up, const float* gate, int64_t n);
+void gate_clamped(float alpha, float limit, float* up, const float* gate, int64_t n);
+void soft_cap(float cap, float* s, int64_t n);
+float max(const float* s, int64_t n);
+float exp_sum(float* s, float shift, int64_t n);
+void scale(float* y, float factor, int64_t n);
+void weigh_rows(float* y, const float* keep, const float* p, int64_t p_stride, int64_t n_rows, const float* v,
+                int64_t v_stride, int64_t n_keys, int64_t d);
+
+}  // namespace weft::cpu::WEFT_ISA

@@ -1,0 +1,32 @@
+#include "backends/cpu/isa/decode.h"
+#include "backends/cpu/isa/kernels.h"
+
+#define WEFT_TEXT_OF(x) #x
+#define WEFT_TEXT(x) WEFT_TEXT_OF(x)
+
+namespace weft::cpu::WEFT_ISA {
+namespace {
+
+void decode_row(const RowBlock& row, float* out, int64_t n) { decode(row, out, n); }
+
+constexpr IsaKernels kKernels = {.name = WEFT_TEXT(WEFT_ISA),
+                                 .lanes = kLanes,
+                                 .matmul = matmul,
+                                 .layer_norm = layer_norm,
+                                 .rms_norm = rms_norm,
+                                 .add = add,
+                                 .activate = activate,
+                                 .gate = gate,
+                                 .gate_clamped = gate_clamped,
+                                 .soft_cap = soft_cap,
+                                 .max = max,
+                                 .exp_sum = exp_sum,
+                                 .scale = scale,
+                                 .weigh_rows = weigh_rows,
+                                 .decode = decode_row};
+
+}  // namespace
+
+const IsaKernels& kernels() { return kKernels; }
+
+}  // namespace weft::cpu::WEFT_ISA

@@ -1,0 +1,27 @@
+// The kernels of the cpu backend: one function per fused op, in the file of its name. kernels.cpp lists them, best
+// first.
+#pragma once
+
+#include <vector>
+
+#include "backends/cpu/isa/isa.h"
+#include "graph/backend.h"
+
+namespace weft::cpu {
+
+Kernel qkv_gemm(const IsaKernels& isa);
+Kernel softmax_context(const IsaKernels& isa);
+Kernel vector_matmul(const IsaKernels& isa);
+Kernel linear(const IsaKernels& isa);
+Kernel mlp_gemm_residual_add(const IsaKernels& isa);
+Kernel mlp_gemm(const IsaKernels& isa);
+Kernel gelu_gemm(const IsaKernels& isa);
+Kernel residual_add(const IsaKernels& isa);
+Kernel layer_norm(const IsaKernels& isa);
+Kernel rms_norm(const IsaKernels& isa);
+Kernel embedding(const IsaKernels& isa);
+
+/// All of them for one instruction set, then the primitives.
+std::vector<Kernel> list_kernels(const IsaKernels& isa);
+
+}  // namespace weft::cpu

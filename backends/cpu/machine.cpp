@@ -1,0 +1,119 @@
+#include "backends/cpu/machine.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+namespace weft::cpu {
+namespace {
+
+std::string read_file(const std::string& path) {
+  std::ifstream in(path);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// The text after `key` up to the end of the line, without the leading blanks and colon; empty if absent.
+std::string field_of(const std::string& text, std::string_view key) {
+  size_t at = text.find(key);
+  if (at == std::string::npos) return {};
+  at = text.find_first_not_of(" \t:", at + key.size());
+  return at == std::string::npos ? std::string{} : text.substr(at, text.find('\n', at) - at);
+}
+
+/// The directories of this process's cgroup (version 2), innermost first: a limit may sit at any level.
+std::vector<std::string> cgroup_directories() {
+  std::vector<std::string> directories;
+  std::string path = field_of(read_file("/proc/self/cgroup"), "0::");
+  for (;;) {
+    directories.push_back("/sys/fs/cgroup" + path + (path.ends_with('/') ? "" : "/"));
+    if (path.empty() || path == "/") return directories;
+    path.erase(path.rfind('/'));
+  }
+}
+
+double cpu_quota() {
+  double quota = -1;
+  const auto limit = [&](double cores) {
+    if (cores > 0) quota = quota < 0 ? cores : std::min(quota, cores);
+  };
+  for (const std::string& directory : cgroup_directories()) limit(parse_cpu_max(read_file(directory + "cpu.max")));
+  const std::string v1 = "/sys/fs/cgroup/cpu/";
+  limit(parse_cpu_max(read_file(v1 + "cpu.cfs_quota_us") + " " + read_file(v1 + "cpu.cfs_period_us")));
+  return quota;
+}
+
+/// Cpus of the affinity mask; machines beyond CPU_SETSIZE cpus need a larger mask than the fixed one.
+std::vector<int> allowed_cpus() {
+  for (int capacity = CPU_SETSIZE; capacity <= (1 << 17); capacity *= 2) {
+    const size_t bytes = CPU_ALLOC_SIZE(static_cast<size_t>(capacity));
+    std::vector<unsigned long> storage(bytes / sizeof(unsigned long) + 1);
+    auto* mask = reinterpret_cast<cpu_set_t*>(storage.data());
+    if (sched_getaffinity(0, bytes, mask) != 0) continue;
+    std::vector<int> cpus;
+    for (int cpu = 0; cpu < capacity; ++cpu) {
+      if (CPU_ISSET_S(static_cast<size_t>(cpu), bytes, mask)) cpus.push_back(cpu);
+    }
+    return cpus;
+  }
+  return {};
+}
+
+}  // namespace
+
+double parse_cpu_max(std::string_view text) {
+  double quota = 0, period = 0;
+  const auto number = [&](double& value) {
+    text.remove_prefix(std::min(text.size(), text.find_first_not_of(" \t\n")));
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{}) return false;
+    text.remove_prefix(static_cast<size_t>(end - text.data()));
+    return true;
+  };
+  return number(quota) && number(period) && quota > 0 && period > 0 ? quota / period : -1;
+}
+
+int64_t parse_bytes(std::string_view text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc{} && value > 0 ? value : -1;
+}
+
+int usable_cores() {
+  std::set<std::string> cores;  // named by the cpus that share the core
+  for (const int cpu : allowed_cpus()) {
+    const std::string siblings =
+        read_file(fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
+    cores.insert(siblings.empty() ? fmt::format("cpu{}", cpu) : siblings);
+  }
+  int n = cores.empty() ? static_cast<int>(std::thread::hardware_concurrency()) : static_cast<int>(cores.size());
+  if (const double quota = cpu_quota(); quota > 0) n = std::min(n, static_cast<int>(std::ceil(quota)));
+  return std::max(n, 1);
+}
+
+size_t usable_memory() {
+  const int64_t kib = parse_bytes(field_of(read_file("/proc/meminfo"), "MemAvailable"));
+  int64_t bytes = kib > 0 ? kib * 1024 : int64_t{1} << 30;
+  for (const std::string& directory : cgroup_directories()) {
+    const int64_t limit = parse_bytes(read_file(directory + "memory.max"));
+    const int64_t used = parse_bytes(read_file(directory + "memory.current"));
+    if (limit > 0) bytes = std::min(bytes, std::max<int64_t>(limit - std::max<int64_t>(used, 0), 0));
+  }
+  return static_cast<size_t>(bytes);
+}
+
+std::string cpu_name() {
+  const std::string name = field_of(read_file("/proc/cpuinfo"), "model name");
+  return name.empty() ? "x86-64" : name;
+}
+
+}  // namespace weft::cpu

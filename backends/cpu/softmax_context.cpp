@@ -1,0 +1,259 @@
+// softmax_context. Phase 1, tasks are tokens: queries to the workspace, keys and values to the cache (heads.h). Phase 2,
+// tasks are (kv head, tile of queries), kv head outermost: the tile's queries of one sequence, all query heads of the
+// group as rows, against one page of keys after another with an online softmax in f32. A plan of one token needs no
+// barrier between them: a kv head is appended and read by the same thread.
+//
+// Bound by the cache's bytes at one token (each key and value read once for the whole group), by FMA in prefill. Work
+// follows positions and lengths, which are data; workspace and scratch follow the capacity alone.
+#include "ops/softmax_context.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "backends/cpu/heads.h"
+#include "backends/cpu/kernels.h"
+#include "backends/cpu/matmul.h"
+#include "backends/cpu/steps.h"
+#include "ops/alibi.h"
+
+namespace weft::cpu {
+namespace {
+
+constexpr float kNone = -std::numeric_limits<float>::infinity();
+
+class Attend {
+ public:
+  Attend(const IsaKernels& isa, const Call& call)
+      : isa_(&isa),
+        op_(call.match.op<SoftmaxContext>()),
+        heads_(isa, call),
+        positions_(call.input(SoftmaxContext::kPositions).as<int32_t>()),
+        sequence_ids_(call.input(SoftmaxContext::kSequenceIds).as<int32_t>()),
+        kv_lengths_(call.input(SoftmaxContext::kKvLengths).as<int32_t>()),
+        page_table_(call.input(SoftmaxContext::kPageTable)),
+        k_cache_(call.input(SoftmaxContext::kKCache)),
+        v_cache_(call.input(SoftmaxContext::kVCache)),
+        sinks_(call.input(SoftmaxContext::kSinks).as<float>()),
+        context_(call.out[0].as<float>()),
+        page_(k_cache_.dim(2)),
+        tile_tokens_(std::max<int64_t>(1, 32 / heads_.group())) {
+    if (op_.alibi) slopes_ = alibi_slopes(op_.n_head);
+  }
+
+  const Heads& heads() const { return heads_; }
+  int64_t tiles(int64_t tokens) const { return (tokens + tile_tokens_ - 1) / tile_tokens_; }
+  size_t scratch_bytes() const {
+    const int64_t rows = tile_tokens_ * heads_.group();
+    const int64_t floats = rows * (page_ + heads_.q_stride() + 3) + page_ * heads_.q_stride();
+    return kMatmulScratch + sizeof(float) * static_cast<size_t>(floats);
+  }
+
+  /// Tile `tile` of the live tokens for kv head h.
+  void run(int64_t h, int64_t tile, int64_t tokens, std::byte* scratch) const {
+    const int64_t end = std::min((tile + 1) * tile_tokens_, tokens);
+    for (int64_t t = tile * tile_tokens_; t < end;) {
+      int64_t last = t + 1;
+      while (last < end && sequence_ids_[last] == sequence_ids_[t]) ++last;
+      run_sequence(h, t, last, scratch);
+      t = last;
+    }
+  }
+
+ private:
+  /// Rows of a tile: query r belongs to token first + r / group, head h * group + r % group.
+  struct Rows {
+    int64_t h, first, n;
+    float* scores;              // [n, page]
+    float* sums;                // [n, q_stride]: of weighted values
+    float *peak, *total, *keep;  // [n]: largest score so far, sum of exponentials below it, factor for what came before
+    float* values;              // [page, q_stride]: decoded
+    std::byte* scratch;
+  };
+
+  void run_sequence(int64_t h, int64_t first, int64_t last, std::byte* scratch) const {
+    const int64_t group = heads_.group(), stride = heads_.q_stride(), n = (last - first) * group;
+    Rows rows{.h = h, .first = first, .n = n, .scores = reinterpret_cast<float*>(scratch + kMatmulScratch),
+              .sums = nullptr, .peak = nullptr, .total = nullptr, .keep = nullptr, .values = nullptr, .scratch = scratch};
+    rows.values = rows.scores + n * page_;
+    rows.sums = rows.values + page_ * stride;
+    rows.peak = rows.sums + n * stride;
+    rows.total = rows.peak + n;
+    rows.keep = rows.total + n;
+    std::memset(rows.sums, 0, static_cast<size_t>(n * stride) * sizeof(float));
+    for (int64_t r = 0; r < n; ++r) {
+      rows.peak[r] = kNone;
+      rows.total[r] = 0;
+    }
+
+    const int64_t sequence = sequence_ids_[first], table_pages = page_table_.dim(1);
+    if (sequence >= 0 && sequence < page_table_.dim(0)) {
+      int64_t low = positions_[first], high = positions_[first];
+      for (int64_t t = first; t < last; ++t) {
+        low = std::min<int64_t>(low, positions_[t]);
+        high = std::max<int64_t>(high, positions_[t]);
+      }
+      const int64_t end = std::min({high + 1, int64_t{kv_lengths_[sequence]}, table_pages * page_});
+      const int64_t begin = op_.window > 0 ? std::max<int64_t>(0, low - op_.window + 1) : 0;
+      for (int64_t p = begin / page_; p * page_ < end; ++p) {
+        const int64_t id = page_table_.as<int32_t>()[sequence * table_pages + p];
+        see_page(rows, id, p * page_, std::min(page_, end - p * page_));
+      }
+    }
+    for (int64_t r = 0; r < n; ++r) finish(rows, r);
+  }
+
+  RowBlock page_rows(const Tensor& cache, int64_t id, int64_t h) const {
+    RowBlock rows = row_block(cache);
+    rows.data += static_cast<size_t>((id * op_.n_kv_head + h) * page_) * rows.row_bytes;
+    return rows;
+  }
+
+  /// Keys [key, key + n) of the sequence, on page `id`; a page out of range is zeros.
+  void see_page(const Rows& rows, int64_t id, int64_t key, int64_t n) const {
+    const bool exists = id >= 0 && id < k_cache_.dim(0);
+    const int64_t group = heads_.group(), stride = heads_.q_stride();
+    if (exists) {
+      isa_->matmul({.x = heads_.queries(rows.h) + rows.first * group * stride,
+                    .x_stride = stride,
+                    .n_tokens = rows.n,
+                    .k = op_.d_head,
+                    .w = page_rows(k_cache_, id, rows.h),
+                    .n_rows = n,
+                    .out = rows.scores,
+                    .out_stride = page_,
+                    .scratch = rows.scratch});
+    } else {
+      std::memset(rows.scores, 0, static_cast<size_t>(rows.n * page_) * sizeof(float));
+    }
+    bool any = false;
+    for (int64_t r = 0; r < rows.n; ++r) any |= weigh(rows, r, key, n);
+    if (!any || !exists) return scale_sums(rows);
+    const auto [values, value_stride] = decode_values(rows, id, n);
+    isa_->weigh_rows(rows.sums, rows.keep, rows.scores, page_, rows.n, values, value_stride, n, stride);
+  }
+
+  void scale_sums(const Rows& rows) const {
+    for (int64_t r = 0; r < rows.n; ++r) {
+      isa_->scale(rows.sums + r * heads_.q_stride(), rows.keep[r], heads_.q_stride());
+    }
+  }
+
+  /// Scores of row r to weights below the new peak; whether it sees any of the keys.
+  bool weigh(const Rows& rows, int64_t r, int64_t key, int64_t n) const {
+    float* s = rows.scores + r * page_;
+    const int64_t position = positions_[rows.first + r / heads_.group()];
+    isa_->scale(s, op_.scale, n);
+    if (op_.softcap > 0) isa_->soft_cap(op_.softcap, s, n);
+    if (op_.alibi) {
+      const float slope = slopes_[static_cast<size_t>(rows.h * heads_.group() + r % heads_.group())];
+      for (int64_t j = 0; j < n; ++j) s[j] += slope * static_cast<float>(key + j - position);
+    }
+    const int64_t begin = op_.window > 0 ? std::clamp<int64_t>(position - op_.window + 1 - key, 0, n) : 0;
+    const int64_t end = std::clamp<int64_t>(position + 1 - key, 0, n);
+    for (int64_t j = 0; j < begin; ++j) s[j] = kNone;
+    for (int64_t j = end; j < n; ++j) s[j] = kNone;
+    rows.keep[r] = 1;
+    if (begin >= end) {
+      std::memset(s, 0, static_cast<size_t>(n) * sizeof(float));
+      return false;
+    }
+    const float peak = std::max(rows.peak[r], isa_->max(s, n));
+    rows.keep[r] = rows.peak[r] == kNone ? 0 : std::exp(rows.peak[r] - peak);
+    rows.total[r] = rows.total[r] * rows.keep[r] + isa_->exp_sum(s, peak, n);
+    rows.peak[r] = peak;
+    return true;
+  }
+
+  struct Values {
+    const float* data;
+    int64_t stride;
+  };
+  /// The page's value rows as f32, padded to q_stride; in place where they are that already.
+  Values decode_values(const Rows& rows, int64_t id, int64_t n) const {
+    RowBlock row = page_rows(v_cache_, id, rows.h);
+    const int64_t d = op_.d_head, stride = heads_.q_stride();
+    if (row.format == Format::f32 && d == stride) return {reinterpret_cast<const float*>(row.data), d};
+    for (int64_t j = 0; j < n; ++j, row.data += row.row_bytes) {
+      isa_->decode(row, rows.values + j * stride, d);
+      for (int64_t i = d; i < stride; ++i) rows.values[j * stride + i] = 0;
+    }
+    return {rows.values, stride};
+  }
+
+  void finish(const Rows& rows, int64_t r) const {
+    const int64_t d = op_.d_head, head = rows.h * heads_.group() + r % heads_.group();
+    float* out = context_ + (rows.first + r / heads_.group()) * op_.n_head * d + head * d;
+    float scale = rows.peak[r] == kNone ? 0 : 1 / rows.total[r];
+    if (sinks_ && rows.peak[r] != kNone) {
+      const float peak = std::max(rows.peak[r], sinks_[head]), keep = std::exp(rows.peak[r] - peak);
+      scale = keep / (rows.total[r] * keep + std::exp(sinks_[head] - peak));
+    }
+    float* sums = rows.sums + r * heads_.q_stride();
+    isa_->scale(sums, scale, heads_.q_stride());
+    std::memcpy(out, sums, static_cast<size_t>(d) * sizeof(float));
+  }
+
+  const IsaKernels* isa_;
+  SoftmaxContext op_;
+  Heads heads_;
+  const int32_t *positions_, *sequence_ids_, *kv_lengths_;
+  Tensor page_table_, k_cache_, v_cache_;
+  const float* sinks_;
+  float* context_;
+  int64_t page_, tile_tokens_;
+  std::vector<float> slopes_;
+};
+
+void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
+  auto& cpu = static_cast<CpuSteps&>(steps);
+  cpu.begin(call, Heads::workspace_bytes(call.match));
+  const Attend attend(isa, call);
+  cpu.scratch(std::max(attend.scratch_bytes(), attend.heads().scratch_bytes()));
+  const auto tokens = [type = call.out[0].type, live = call.live] { return live_count(type, live); };
+  const int64_t kv_heads = call.match.op<SoftmaxContext>().n_kv_head;
+  const bool one_token = call.input(SoftmaxContext::kQkv).dim(0) == 1;
+  const bool wanted = call.out[0].data != nullptr;
+
+  if (one_token) {
+    cpu.phase([=] { return tokens() * kv_heads; }, [=](int64_t first, int64_t last, const Worker& worker) {
+      attend.heads().append(0, first, last, worker.scratch);
+      for (int64_t h = first; wanted && h < last; ++h) attend.run(h, 0, 1, worker.scratch);
+    });
+    return;
+  }
+  cpu.phase(tokens, [=](int64_t first, int64_t last, const Worker& worker) {
+    for (int64_t t = first; t < last; ++t) attend.heads().append(t, 0, kv_heads, worker.scratch);
+  });
+  if (!wanted) return;
+  cpu.phase([=] { return attend.tiles(tokens()) * kv_heads; },
+            [=](int64_t first, int64_t last, const Worker& worker) {
+              const int64_t live = tokens(), tiles = attend.tiles(live);
+              for (int64_t i = first; i < last; ++i) attend.run(i / tiles, i % tiles, live, worker.scratch);
+            });
+}
+
+std::optional<std::string> refuses(const Match& match, const DeviceInfo&) {
+  for (const size_t slot : {SoftmaxContext::kKCache, SoftmaxContext::kVCache}) {
+    const DType dtype = match.type(slot).dtype;
+    if (!dtype->encode) return fmt::format("a cache of {} cannot be written", dtype.name());
+    if (kChunk % dtype->block_elems != 0) {
+      return fmt::format("blocks of {} elements ({}) do not divide a tile of {} columns", dtype->block_elems,
+                         dtype.name(), kChunk);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Kernel softmax_context(const IsaKernels& isa) {
+  return {.name = fmt::format("softmax_context.{}", isa.name),
+          .covers = {SoftmaxContext::name},
+          .arithmetic = Arithmetic::f32,
+          .refuses = refuses,
+          .layout = nullptr,
+          .workspace = Heads::workspace_bytes,
+          .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, call, steps); }};
+}
+
+}  // namespace weft::cpu

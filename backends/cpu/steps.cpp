@@ -1,0 +1,78 @@
+#include "backends/cpu/steps.h"
+
+#include <new>
+
+namespace weft::cpu {
+
+constexpr size_t kAlign = 64;
+
+void CpuSteps::Touched::add(const Touched& other) {
+  read.insert(read.end(), other.read.begin(), other.read.end());
+  written.insert(written.end(), other.written.begin(), other.written.end());
+}
+
+bool CpuSteps::overlap(const std::vector<Range>& a, const std::vector<Range>& b) {
+  for (const Range& x : a) {
+    for (const Range& y : b) {
+      if (x.first < y.last && y.first < x.last) return true;
+    }
+  }
+  return false;
+}
+
+bool CpuSteps::depends() const {
+  return overlap(call_.read, pending_.written) || overlap(call_.written, pending_.written) ||
+         overlap(call_.written, pending_.read);
+}
+
+void CpuSteps::begin(const Call& call, size_t workspace_bytes) {
+  pending_.add(call_);
+  call_ = {};
+  first_phase_ = true;
+  const auto range = [](const std::byte* data, size_t bytes) { return Range{data, data + bytes}; };
+  for (const Slots<Tensor>& in : call.in) {
+    for (const Tensor& tensor : in.all()) {
+      if (!tensor.data) continue;
+      const size_t bytes = tensor.layout ? tensor.layout->bytes(tensor.type) : tensor.type.bytes();
+      call_.read.push_back(range(tensor.data, bytes));
+    }
+  }
+  for (const Tensor& tensor : call.out) {
+    if (tensor.data) call_.written.push_back(range(tensor.data, tensor.type.bytes()));
+  }
+  if (call.workspace && workspace_bytes > 0) call_.written.push_back(range(call.workspace, workspace_bytes));
+}
+
+void CpuSteps::phase(Count n_tasks, Work work, After after) {
+  const bool barrier = first_phase_ ? depends() : after == After::previous;
+  if (barrier) {
+    pending_ = {};
+    ++n_barriers_;
+  }
+  first_phase_ = false;
+  phases_.push_back({std::move(n_tasks), std::move(work), barrier});
+}
+
+CpuSegment::CpuSegment(CpuSteps&& steps)
+    : team_(steps.team_),
+      phases_(std::move(steps.phases_)),
+      n_barriers_(steps.n_barriers_),
+      scratch_stride_((steps.scratch_bytes_ + kAlign - 1) / kAlign * kAlign) {
+  const size_t bytes = scratch_stride_ * static_cast<size_t>(team_.size());
+  if (bytes > 0) scratch_ = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{kAlign}));
+  member_ = [this](int thread, int n_threads) {
+    const Worker worker{thread, scratch_ + scratch_stride_ * static_cast<size_t>(thread)};
+    for (const CpuSteps::Phase& phase : phases_) {
+      if (phase.barrier_before) team_.barrier().wait(n_threads);
+      const int64_t n = phase.n_tasks();
+      const int64_t first = share_begin(n, thread, n_threads), last = share_begin(n, thread + 1, n_threads);
+      if (first < last) phase.work(first, last, worker);
+    }
+  };
+}
+
+CpuSegment::~CpuSegment() { ::operator delete(scratch_, std::align_val_t{kAlign}); }
+
+void CpuSegment::launch() { team_.run(member_); }
+
+}  // namespace weft::cpu

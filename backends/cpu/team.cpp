@@ -1,0 +1,60 @@
+#include "backends/cpu/team.h"
+
+#include <immintrin.h>
+#include <omp.h>
+#include <sched.h>
+
+#include "backends/cpu/machine.h"
+
+namespace weft::cpu {
+namespace {
+
+// About 20 µs of spinning: several times the longest wait between balanced phases.
+constexpr int kSpins = 1000;
+
+template <typename Done>
+void spin_until(Done done) {
+  for (int i = 0; i < kSpins; ++i) {
+    if (done()) return;
+    _mm_pause();
+  }
+  while (!done()) sched_yield();
+}
+
+}  // namespace
+
+void Barrier::wait_past(uint32_t epoch) const {
+  spin_until([&] { return epoch_.load(std::memory_order_acquire) != epoch; });
+}
+
+int default_threads() { return usable_cores(); }
+
+Team::Team(int n_threads) : size_(n_threads > 0 ? n_threads : default_threads()) {}
+
+void Team::enter(int thread, int n_threads) {
+  static_cast<void>(started_.load(std::memory_order_acquire));
+  (*member_)(thread, n_threads);
+  finished_.fetch_add(1, std::memory_order_release);
+}
+
+// ThreadSanitizer sees neither the fork nor the join of a region: its captured variables would look like races. What
+// crosses them is ordered by started_ and finished_ instead.
+#if defined(__SANITIZE_THREAD__)
+__attribute__((no_sanitize("thread")))
+#endif
+static void
+parallel(void (*body)(void*, int, int), void* team, int size) {
+#pragma omp parallel num_threads(size)
+  body(team, omp_get_thread_num(), omp_get_num_threads());
+}
+
+void Team::run(const Member& member) {
+  const std::lock_guard lock(running_);
+  member_ = &member;
+  started_.fetch_add(1, std::memory_order_release);
+  parallel([](void* team, int thread, int n_threads) { static_cast<Team*>(team)->enter(thread, n_threads); }, this,
+           size_);
+  static_cast<void>(finished_.exchange(0, std::memory_order_acquire));  // the region has joined: all have added
+}
+
+}  // namespace weft::cpu

@@ -1,0 +1,62 @@
+#include "convert/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <limits>
+#include <system_error>
+#include <utility>
+
+#include "graph/error.h"
+
+namespace weft {
+namespace {
+
+struct Descriptor {
+  int fd = -1;
+  explicit Descriptor(int descriptor) : fd(descriptor) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+std::string system_message() { return std::generic_category().message(errno); }
+
+}  // namespace
+
+MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
+  // O_NONBLOCK: opening a FIFO would otherwise wait for a writer.
+  const Descriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  require(file.fd >= 0, "cannot open {}: {}", path_, system_message());
+  struct stat info {};
+  require(::fstat(file.fd, &info) == 0, "cannot open {}: {}", path_, system_message());
+  require(!S_ISDIR(info.st_mode), "cannot open {}: is a directory", path_);
+  require(S_ISREG(info.st_mode), "cannot open {}: is not a regular file", path_);
+  const auto size = static_cast<uint64_t>(info.st_size);
+  require(size <= std::numeric_limits<size_t>::max(), "cannot map {}: {} bytes are too many", path_, size);
+  if (size == 0) return;
+  void* data = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_SHARED, file.fd, 0);
+  require(data != MAP_FAILED, "cannot map {}: {}", path_, system_message());
+  bytes_ = {static_cast<const std::byte*>(data), static_cast<size_t>(size)};
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+}  // namespace weft

@@ -1,0 +1,184 @@
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "examples/cli/commands.h"
+
+namespace weft::cli {
+namespace {
+
+struct Options {
+  RunOptions run;
+  int64_t prompt = 512, generate = 128, depth = 0, batch = 1;
+  int repetitions = 3;
+  bool json = false;
+};
+
+struct Row {
+  std::string test;
+  double tokens_per_s = 0, stddev = 0, gb_per_s = 0, tflop_per_s = 0, share_of_limit = 0;
+};
+
+class Bench {
+ public:
+  Bench(Engine& engine, const Options& options) : session_(engine.session()), options_(options) {
+    for (const Device& device : session_.devices()) device.backend->calibrate(device.index);
+    device_ = session_.devices().front().info();
+    for (int64_t b = 0; b < options.batch; ++b) sequences_.push_back(session_.open_sequence());
+  }
+
+  Row prompt() {
+    const int64_t n = options_.prompt;
+    Cost cost;
+    const auto seconds = repeat([&] {
+      rewind();
+      const auto start = Clock::now();
+      feed(n, std::span(sequences_).first(1));
+      return std::chrono::duration<double>(Clock::now() - start).count();
+    });
+    for (int64_t at = 0; at < n; at += Session::kLargestStep) {
+      const int64_t tokens = std::min(Session::kLargestStep, n - at);
+      cost += session_.step_cost({.tokens = tokens, .kv_length = options_.depth + at + tokens / 2});
+    }
+    return row(fmt::format("pp{}", n), static_cast<double>(n), seconds, cost);
+  }
+
+  Row generate() {
+    const int64_t n = options_.generate, batch = options_.batch;
+    const auto seconds = repeat([&] {
+      rewind();
+      feed(1);  // plans for this batch exist before the clock starts
+      const auto start = Clock::now();
+      for (int64_t i = 0; i < n; ++i) feed(1);
+      return std::chrono::duration<double>(Clock::now() - start).count();
+    });
+    Cost cost;
+    for (int64_t i = 0; i < n; ++i) {
+      cost += session_.step_cost(
+          {.tokens = batch, .logits = batch, .sequences = batch, .kv_length = options_.depth + i + 2});
+    }
+    return row(fmt::format("tg{}{}", n, batch > 1 ? fmt::format("x{}", batch) : ""), static_cast<double>(n * batch),
+               seconds, cost);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  /// One warm-up, then the seconds of each repetition.
+  template <typename F>
+  std::vector<double> repeat(F&& once) {
+    once();
+    std::vector<double> seconds;
+    for (int r = 0; r < options_.repetitions; ++r) seconds.push_back(once());
+    return seconds;
+  }
+
+  void rewind() {
+    for (const int sequence : sequences_) session_.truncate(sequence, options_.depth);
+    while (session_.length(sequences_.front()) < options_.depth) {
+      feed(std::min(Session::kLargestStep, options_.depth - session_.length(sequences_.front())));
+    }
+  }
+
+  void feed(int64_t n) { feed(n, sequences_); }
+
+  void feed(int64_t n, std::span<const int> sequences) {
+    std::vector<int32_t> tokens(static_cast<size_t>(n));
+    for (int32_t& t : tokens)
+      t = static_cast<int32_t>((state_ = state_ * 6364136223846793005U + 1442695040888963407U) >> 33) %
+          static_cast<int32_t>(session_.n_vocab());
+    std::vector<Feed> feeds;
+    for (const int sequence : sequences) feeds.push_back({sequence, tokens});
+    session_.step(feeds);
+  }
+
+  Row row(std::string test, double tokens, std::vector<double> seconds, const Cost& cost) const {
+    std::ranges::sort(seconds);
+    const double median = seconds[seconds.size() / 2];
+    double mean = 0, variance = 0;
+    for (const double s : seconds) mean += tokens / s / static_cast<double>(seconds.size());
+    for (const double s : seconds)
+      variance += (tokens / s - mean) * (tokens / s - mean) / static_cast<double>(seconds.size());
+    Row r{.test = std::move(test), .tokens_per_s = tokens / median, .stddev = std::sqrt(variance)};
+    r.gb_per_s = cost.weight_bytes / median / 1e9;
+    r.tflop_per_s = cost.flops / median / 1e12;
+    r.share_of_limit = std::max(r.gb_per_s / device_.bandwidth_gbps, r.tflop_per_s * 1e3 / device_.gflops);
+    return r;
+  }
+
+  Session& session_;
+  const Options& options_;
+  DeviceInfo device_;
+  std::vector<int> sequences_;
+  uint64_t state_ = 1;
+};
+
+void bench(const Options& options) {
+  Engine engine(options.run, options.batch);
+  Session& session = engine.session();
+  const int64_t longest = options.depth + std::max(options.prompt, options.generate + 1);
+  require(longest <= session.context(), "bench: depth {} and {} more tokens do not fit the context of {}",
+          options.depth, longest - options.depth, session.context());
+  const std::string name = std::filesystem::path(engine.model().path()).filename().string();
+  const std::string type(engine.model().main_type().name());
+  const std::string backend(session.devices().front().backend->name());
+  const int threads = session.devices().front().info().threads;
+  Bench run(engine, options);
+  std::vector<Row> rows;
+  if (options.prompt > 0) rows.push_back(run.prompt());
+  if (options.generate > 0) rows.push_back(run.generate());
+  if (options.json) {
+    auto list = nlohmann::json::array();
+    for (const Row& r : rows) {
+      list.push_back({{"model", name},
+                      {"type", type},
+                      {"backend", backend},
+                      {"threads", threads},
+                      {"test", r.test},
+                      {"tokens_per_s", r.tokens_per_s},
+                      {"stddev", r.stddev},
+                      {"gb_per_s", r.gb_per_s},
+                      {"tflop_per_s", r.tflop_per_s},
+                      {"share_of_limit", r.share_of_limit}});
+    }
+    fmt::print("{}\n", list.dump(2));
+  } else {
+    fmt::print("{:<28} {:<7} {:<8} {:>7} {:>10} {:>12} {:>9} {:>8} {:>9} {:>9}\n", "model", "type", "backend",
+               "threads", "test", "tokens/s", "+/-", "GB/s", "TFLOP/s", "of limit");
+    for (const Row& r : rows) {
+      fmt::print("{:<28} {:<7} {:<8} {:>7} {:>10} {:>12.1f} {:>9.1f} {:>8.2f} {:>9.3f} {:>8.1f}%\n", name, type,
+                 backend, threads, r.test, r.tokens_per_s, r.stddev, r.gb_per_s, r.tflop_per_s, 100 * r.share_of_limit);
+    }
+  }
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("bench", "Measures prompt and generation speed");
+  add_run_options(*command, options->run, "fast");
+  command->add_option("-p,--prompt", options->prompt, "Prompt tokens; 0 skips")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("-n,--n-predict", options->generate, "Tokens to generate; 0 skips")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("-r,--repetitions", options->repetitions, "Repetitions; the median counts")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--depth", options->depth, "Tokens cached beforehand")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--batch", options->batch, "Sequences at once")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "Prints JSON");
+  command->add_flag("--ops", options->run.per_op_table, "Prints a per-op table at the end");
+  command->callback([options, &action] { action = [options] { bench(*options); }; });
+}
+
+}  // namespace weft::cli

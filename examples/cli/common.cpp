@@ -1,0 +1,134 @@
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "backends/all.h"
+#include "convert/mapped_file.h"
+#include "convert/open_model.h"
+#include "convert/quantized.h"
+#include "convert/tokenizer_json.h"
+#include "examples/cli/commands.h"
+#include "ops/quant/all.h"
+
+namespace weft::cli {
+
+bool& quiet() {
+  static bool value = false;
+  return value;
+}
+
+bool shows_progress() { return !quiet() && isatty(STDERR_FILENO) != 0; }
+
+std::unique_ptr<Runtime> make_runtime(int threads, bool per_op_table) {
+  Env env = Env::from_process();
+  if (per_op_table) env.debug = std::max(env.debug, 2);
+  auto backends = make_backends(env, {.threads = threads});
+  return std::make_unique<Runtime>(std::move(env), std::move(backends));
+}
+
+std::string model_path(const std::string& given) {
+  if (!given.empty()) return given;
+  constexpr std::string_view kName = "union-q8_0.gguf";
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  for (const std::filesystem::path& folder :
+       {self.parent_path().parent_path() / "share" / "weft", std::filesystem::path(WEFT_SOURCE_DATA)}) {
+    if (std::filesystem::exists(folder / kName, error)) return (folder / kName).string();
+  }
+  fail("no model given, and the bundled one ({}) is not where weft was built or installed", kName);
+}
+
+void add_model(CLI::App& command, std::string& model) {
+  command.add_option("model", model,
+                     "A .gguf file, its first shard, or a Hugging Face folder (default: the bundled model)");
+}
+
+void add_run_options(CLI::App& command, RunOptions& options, const char* default_precision) {
+  options.precision = default_precision;
+  add_model(command, options.model);
+  command.add_option("--backend", options.backend, "auto, ref or cpu")->capture_default_str();
+  command.add_option("--threads", options.threads, "Threads of the cpu backend (default: physical cores allowed)")
+      ->check(CLI::Range(1, 1024));
+  command
+      .add_option("--precision", options.precision,
+                  "exact: f32 throughout; fast: 16-bit KV cache and activations allowed")
+      ->check(CLI::IsMember({"exact", "fast"}))
+      ->capture_default_str();
+  command.add_option("--kv-type", options.kv_type, "f32, f16, bf16 or q8_0 (default: f32 for exact, f16 for fast)")
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}));
+  command.add_option("--ctx", options.context, "Tokens of context (default: what the model was made for)")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--place", options.place, "PATTERN=device: places the nodes whose name matches")->take_all();
+  command.add_option("--quantize", options.quantize, "Quantizes the matrices to this type while loading");
+  command.add_flag("--deterministic", options.deterministic, "Bit-identical logits whatever the thread count");
+  command.add_flag("--no-pack", options.no_pack, "Runs from the mapped file, without packed copies");
+  command.add_flag("--fallback", options.fallback, "Runs every op in its lowered form");
+  command.add_flag("--explain", options.explain,
+                   "Prints the plan of a decoding step: node, kernel, device, bytes, time");
+}
+
+Engine::Engine(const RunOptions& options, int64_t max_sequences)
+    : runtime_(make_runtime(options.threads, options.per_op_table)) {
+  std::shared_ptr<const Checkpoint> checkpoint = open_checkpoint(model_path(options.model));
+  if (!options.quantize.empty()) {
+    const DType type = quant::find(options.quantize);
+    require(static_cast<bool>(type), "--quantize {}: no such type", options.quantize);
+    checkpoint = quantized(std::move(checkpoint), {.type = type});
+  }
+  model_ = std::make_unique<Model>(std::move(checkpoint));
+  SessionOptions session{.backend = options.backend,
+                         .precision = parse_precision(options.precision),
+                         .kv_type = options.kv_type.empty() ? DType{} : quant::find(options.kv_type),
+                         .context = options.context,
+                         .max_sequences = max_sequences,
+                         .fallback = options.fallback,
+                         .place = {}};
+  for (const std::string& rule : options.place) {
+    const size_t equals = rule.rfind('=');
+    require(equals != std::string::npos && equals > 0, "--place {}: expected PATTERN=device", rule);
+    session.place.emplace_back(rule.substr(0, equals), rule.substr(equals + 1));
+  }
+  session_ = std::make_unique<Session>(*model_, *runtime_, std::move(session));
+  if (options.explain) fmt::print(stderr, "{}", dump_plan(session_->decode_plan()));
+}
+
+const Tokenizer& Engine::tokenizer() {
+  if (!tokenizer_) {
+    auto spec = TokenizerSpec::from_metadata(model_->metadata());
+    require(spec.has_value(), "{}: the file has no vocabulary", model_->path());
+    tokenizer_.emplace(std::move(*spec));
+  }
+  return *tokenizer_;
+}
+
+Tokenizer open_tokenizer(const std::string& path) {
+  if (path.ends_with(".json")) {
+    const MappedFile file(path);
+    const auto bytes = file.bytes();
+    const std::string folder = std::filesystem::path(path).parent_path().string();
+    const std::string config_path = (folder.empty() ? "." : folder) + "/tokenizer_config.json";
+    std::optional<MappedFile> config;
+    if (std::filesystem::exists(config_path)) config.emplace(config_path);
+    const auto text = [](std::span<const std::byte> b) {
+      return std::string_view(reinterpret_cast<const char*>(b.data()), b.size());
+    };
+    return Tokenizer(read_tokenizer_json(text(bytes), path, config ? text(config->bytes()) : ""));
+  }
+  const auto checkpoint = open_checkpoint(path);
+  auto spec = TokenizerSpec::from_metadata(checkpoint->metadata());
+  require(spec.has_value(), "{}: the file has no vocabulary", path);
+  return Tokenizer(std::move(*spec));
+}
+
+std::string size_text(double bytes) {
+  const char* const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  size_t unit = 0;
+  while (bytes >= 1024 && unit < 4) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 2, units[unit]);
+}
+
+}  // namespace weft::cli

@@ -1,0 +1,106 @@
+#include "convert/open_model.h"
+#include "examples/cli/commands.h"
+#include "graph/passes/passes.h"
+#include "ops/all.h"
+
+namespace weft::cli {
+namespace {
+
+struct Options {
+  RunOptions run;
+  bool ops = false, env = false, devices = false, plan = false;
+};
+
+std::string slot_text(const SlotSpec& slot) {
+  switch (slot.kind) {
+    case SlotKind::one:
+      return std::string(slot.name);
+    case SlotKind::optional:
+      return fmt::format("{}?", slot.name);
+    case SlotKind::list:
+      return fmt::format("{}*", slot.name);
+    case SlotKind::optional_list:
+      return fmt::format("{}*?", slot.name);
+  }
+  return {};
+}
+
+void print_ops() {
+  for (const Schema* op : all_schemas()) {
+    std::string in, out;
+    for (const SlotSpec& slot : op->inputs) in += (in.empty() ? "" : ", ") + slot_text(slot);
+    for (const OutputSpec& output : op->outputs) out += (out.empty() ? "" : ", ") + std::string(output.name);
+    fmt::print("{}({}) -> {}{}\n{}\n\n", op->name, in, out, op->primitive() ? "   [primitive]" : "", op->doc);
+  }
+}
+
+void print_env() {
+  for (const Switch& s : switches()) fmt::print("{}={}\n    {}\n", s.name, s.values, s.doc);
+}
+
+void print_devices(int threads) {
+  const auto runtime = make_runtime(threads);
+  for (const Device& device : runtime->devices()) {
+    device.backend->calibrate(device.index);
+    const DeviceInfo& info = device.info();
+    fmt::print("{}: {}\n    read {:.1f} GB/s, f32 arithmetic {:.1f} GFLOP/s, {} free\n", info.name, info.description,
+               info.bandwidth_gbps, info.gflops, size_text(static_cast<double>(info.memory_bytes)));
+  }
+}
+
+void print_model(const RunOptions& options) {
+  const auto checkpoint = open_checkpoint(model_path(options.model));
+  fmt::print("{}\n\nmetadata\n", checkpoint->path());
+  for (const auto& [key, value] : checkpoint->metadata().entries()) {
+    fmt::print("  {} = {}\n", key, to_string(value, 6));
+  }
+  size_t bytes = 0, elements = 0;
+  fmt::print("\ntensors\n");
+  for (const std::string& name : checkpoint->tensor_names()) {
+    const TensorType& type = checkpoint->at(name).type;
+    fmt::print("  {:<32} {:<24} {:>12}\n", name, to_string(type), size_text(static_cast<double>(type.bytes())));
+    bytes += type.bytes();
+    elements += static_cast<size_t>(type.elements());
+  }
+  fmt::print("  {} tensors, {} weights, {}, {:.2f} bits per weight\n", checkpoint->tensor_names().size(), elements,
+             size_text(static_cast<double>(bytes)),
+             elements == 0 ? 0.0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(elements));
+
+  Engine engine(options);
+  const Plan& plan = engine.session().decode_plan();
+  fmt::print("\npredicted memory for a context of {} tokens\n", engine.session().context());
+  for (size_t d = 0; d < plan.devices.size(); ++d) {
+    const auto& b = plan.bytes[d];
+    if (b.total() == 0) continue;
+    fmt::print("  {}: weights {}, KV cache {}, workspace {}, in all {} of {} free\n", plan.devices[d].info().name,
+               size_text(static_cast<double>(b.weight)), size_text(static_cast<double>(b.state)),
+               size_text(static_cast<double>(b.arena + b.constant)), size_text(static_cast<double>(b.total())),
+               size_text(static_cast<double>(plan.devices[d].info().memory_bytes)));
+  }
+}
+
+void inspect(const Options& options) {
+  if (options.ops) print_ops();
+  if (options.env) print_env();
+  if (options.devices) print_devices(options.run.threads);
+  if (options.plan) {
+    Engine engine(options.run);
+    fmt::print("{}", dump_plan(engine.session().decode_plan()));
+  }
+  if (!options.ops && !options.env && !options.devices && !options.plan) print_model(options.run);
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("inspect", "Shows a model, or what weft itself offers");
+  add_run_options(*command, options->run, "fast");
+  command->add_flag("--ops", options->ops, "Prints the op catalogue");
+  command->add_flag("--env", options->env, "Prints the environment switches");
+  command->add_flag("--devices", options->devices, "Measures and prints the devices");
+  command->add_flag("--plan", options->plan, "Prints the plan of a decoding step");
+  command->callback([options, &action] { action = [options] { inspect(*options); }; });
+}
+
+}  // namespace weft::cli

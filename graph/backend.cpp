@@ -1,0 +1,35 @@
+#include "graph/backend.h"
+
+namespace weft {
+
+Buffer::~Buffer() {
+  if (backend_ != nullptr) backend_->release(device_, data_, bytes_);
+}
+
+double tolerance(Arithmetic arithmetic) {
+  switch (arithmetic) {
+    case Arithmetic::f64:
+      return 1e-6;
+    case Arithmetic::f32:
+      return 1e-5;
+    case Arithmetic::half:
+      return 1e-2;
+    case Arithmetic::int8:
+      return 3e-2;
+  }
+  return 0;
+}
+
+double predict_us(const Cost& cost, const DeviceInfo& device) {
+  return std::max(cost.bytes() / device.bandwidth_gbps / 1e3, cost.flops / device.gflops / 1e3) + device.launch_us;
+}
+
+std::vector<Device> devices_of(std::span<const std::unique_ptr<Backend>> backends) {
+  std::vector<Device> devices;
+  for (const auto& backend : backends) {
+    for (int i = 0; i < static_cast<int>(backend->devices().size()); ++i) devices.push_back({backend.get(), i});
+  }
+  return devices;
+}
+
+}  // namespace weft

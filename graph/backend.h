@@ -1,0 +1,155 @@
+// The seam between what is computed and how it runs. A backend is a list of kernels, best first, over some devices.
+// The two seams of weft are Schema (graph/schema.h) and this one.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/buffer.h"
+#include "graph/graph.h"
+
+namespace weft {
+
+struct DeviceInfo {
+  std::string name;            // "cpu", "cuda:0"
+  std::string description;     // "Intel Xeon, 2 threads, avx512"
+  double bandwidth_gbps = 10;  // memory read, GB/s (1e9 bytes)
+  double gflops = 50;          // f32-class arithmetic, GFLOP/s
+  double launch_us = 1;        // fixed cost of a step
+  size_t memory_bytes = 0;     // free for weights, state and arena
+  size_t alignment = 64;       // of every offset in an arena, a power of two
+  int threads = 1;             // that work on it, where that is a choice (cpu)
+  bool host_memory = true;     // addresses are host addresses: mapped weights are used in place
+  double link_gbps = 0;        // GB/s to and from host memory; 0 = it is host memory
+  double link_latency_us = 0;
+};
+
+/// What a kernel's arithmetic allows its result to differ by; finest first.
+enum class Arithmetic : uint8_t {
+  f64,   // f64 accumulation: the oracle
+  f32,   // f32 activations and accumulation
+  half,  // 16-bit activations, f32 accumulation
+  int8,  // 8-bit activations
+};
+
+/// Largest |got - expected| that passes, relative to the largest |expected| of the tensor.
+double tolerance(Arithmetic arithmetic);
+
+/// A node, or a chain of nodes each feeding the next, that one kernel covers.
+struct Match {
+  const Graph* graph = nullptr;
+  std::vector<NodeId> nodes;
+  std::vector<int> uses;  // of each output of the last node, in order: 0 = nobody reads it
+
+  const Node& node(size_t i = 0) const { return graph->node(nodes[i]); }
+  const Node& last() const { return graph->node(nodes.back()); }
+  template <typename Op>
+  const Op& op(size_t i = 0) const {
+    return *node(i).as<Op>();
+  }
+  TensorType type(size_t slot, size_t i = 0) const {
+    const Value value = node(i).in[slot];
+    return value ? value.type() : TensorType{};
+  }
+  std::vector<TensorType> types(size_t slot, size_t i = 0) const {
+    std::vector<TensorType> out;
+    for (const Value& value : node(i).in.list(slot)) out.push_back(value.type());
+    return out;
+  }
+  bool wants(size_t port) const { return uses[port] > 0; }
+};
+
+/// A match with its bytes bound: what a kernel's prepare sees.
+struct Call {
+  Match match;
+  std::vector<Slots<Tensor>> in;  // by node of the chain; a value inside the chain has null data
+  std::vector<Tensor> out;        // of the last node; null data where nobody reads
+  std::byte* workspace = nullptr;
+  const int32_t* live = nullptr;  // on the device: [tokens, logit rows] live in this run
+
+  Tensor input(size_t slot, size_t i = 0) const { return in[i][slot]; }
+  std::span<const Tensor> inputs(size_t slot, size_t i = 0) const { return in[i].list(slot); }
+};
+
+/// Rows of the leading dimension that are live now.
+inline int64_t live_rows(const TensorType& type, const int32_t* live) {
+  switch (type.rows) {
+    case Rows::tokens:
+      return live[0];
+    case Rows::logits:
+      return live[1];
+    case Rows::all:
+      break;
+  }
+  return type.shape.rank() == 0 ? 1 : type.shape[0];
+}
+
+/// Where a kernel's prepare puts its work: each backend has its own (CPU phases, CUDA launches).
+class Steps {
+ public:
+  virtual ~Steps() = default;
+};
+
+/// Work that was prepared once and is replayed for every token.
+class Segment {
+ public:
+  virtual ~Segment() = default;
+  /// Starts the work; what it writes is visible after wait().
+  virtual void launch() = 0;
+  virtual void wait() = 0;
+};
+
+/// One way to run one op, or a chain of ops, on one backend.
+struct Kernel {
+  std::string name;                      // "qkv_gemm.q4_0.avx2": op first
+  std::vector<std::string_view> covers;  // op names; one, or a chain of single-use nodes
+  Arithmetic arithmetic = Arithmetic::f32;
+  /// Nothing if it can run the match, else the reason it cannot. Null: it always can.
+  std::function<std::optional<std::string>(const Match&, const DeviceInfo&)> refuses;
+  /// The layout it wants for an input (node of the chain, slot); null pointer: as stored. Null: all as stored.
+  std::function<const Layout*(const Match&, size_t node, size_t slot)> layout;
+  /// Bytes of scratch it needs. Null: none.
+  std::function<size_t(const Match&)> workspace;
+  /// Emits the work. Runs once per plan.
+  std::function<void(const Call&, Steps&)> prepare;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string_view name() const = 0;
+  virtual std::span<const DeviceInfo> devices() const = 0;
+  /// All kernels; for one op, the order is the order of preference.
+  virtual std::span<const Kernel> kernels() const = 0;
+
+  /// Throws Error if the device has not that much memory.
+  virtual Buffer allocate(int device, size_t bytes) = 0;
+  virtual void release(int device, std::byte* data, size_t bytes) noexcept = 0;
+  virtual void write(int device, std::byte* to, const void* from_host, size_t bytes) = 0;
+  virtual void read(int device, void* to_host, const std::byte* from, size_t bytes) = 0;
+  virtual void clear(int device, std::byte* to, size_t bytes) = 0;
+
+  virtual std::unique_ptr<Steps> begin(int device) = 0;
+  virtual std::unique_ptr<Segment> finish(std::unique_ptr<Steps> steps) = 0;
+
+  /// Measures bandwidth and arithmetic rate of a device and updates devices(); quick (well under a second).
+  virtual void calibrate(int /*device*/) {}
+};
+
+struct Device {
+  Backend* backend = nullptr;
+  int index = 0;
+
+  const DeviceInfo& info() const { return backend->devices()[static_cast<size_t>(index)]; }
+};
+
+/// All devices of a list of backends, in order.
+std::vector<Device> devices_of(std::span<const std::unique_ptr<Backend>> backends);
+
+}  // namespace weft

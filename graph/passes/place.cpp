@@ -1,0 +1,271 @@
+// place: a device for each node. Candidates are contiguous runs over the devices in every order (dense models: one
+// hand-over a step) found by dynamic programming, then single-node moves; each candidate is judged by the same exact
+// evaluation of time and memory, so the result is never over budget and never worse than one device that fits.
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <set>
+
+#include "graph/passes/passes.h"
+
+namespace weft::passes {
+namespace {
+
+constexpr double kNever = std::numeric_limits<double>::infinity();
+
+/// The graph as placement sees it: live nodes that are not sources, with their time and memory on each device.
+class Problem {
+ public:
+  Problem(const Graph& graph, std::span<const Device> devices, const CompileOptions& options,
+          std::span<const size_t> budget)
+      : graph_(graph), devices_(devices), budget_(budget), workload_(options.workload) {
+    const auto live = live_nodes(graph);
+    for (NodeId id = 0; id < graph.size(); ++id) {
+      if (live[static_cast<size_t>(id)] && !is_source(graph.node(id))) items_.push_back(id);
+    }
+    time_.resize(items_.size() * devices.size());
+    for (size_t i = 0; i < items_.size(); ++i) {
+      const std::optional<size_t> forced = forced_device(graph.node(items_[i]), options);
+      for (size_t d = 0; d < devices.size(); ++d) {
+        time_[i * devices.size() + d] =
+            forced && *forced != d ? kNever : predict_node_us(graph, items_[i], devices[d], options);
+      }
+      owned_.push_back(owned_bytes(items_[i]));
+    }
+  }
+
+  size_t n_items() const { return items_.size(); }
+  size_t n_devices() const { return devices_.size(); }
+  double time(size_t item, size_t device) const { return time_[item * devices_.size() + device]; }
+  size_t budget(size_t device) const { return budget_[device]; }
+  size_t owned(size_t item) const {
+    return std::accumulate(owned_[item].begin(), owned_[item].end(), size_t{0},
+                           [](size_t sum, const auto& o) { return sum + o.second; });
+  }
+  NodeId node(size_t item) const { return items_[item]; }
+
+  /// Exact: node times plus each value crossing to each device that reads it. Infinite if over memory anywhere.
+  double evaluate(std::span<const int> placement) const {
+    double total = 0;
+    std::vector<size_t> used(devices_.size(), 0);
+    std::set<std::pair<NodeId, int>> held;  // (weight or state node, device)
+    std::set<std::pair<size_t, int>> moved;
+    std::vector<int> by_node(static_cast<size_t>(graph_.size()), -1);
+    for (size_t i = 0; i < items_.size(); ++i) {
+      const int d = placement[i];
+      by_node[static_cast<size_t>(items_[i])] = d;
+      total += time(i, static_cast<size_t>(d));
+      for (const auto& [source, bytes] : owned_[i]) {
+        if (held.insert({source, d}).second) used[static_cast<size_t>(d)] += bytes;
+      }
+      for (const Value& value : graph_.node(items_[i]).in.all()) {
+        const int from = by_node[static_cast<size_t>(value.node)];
+        if (from < 0 || from == d || !moved.insert({graph_.index(value), d}).second) continue;
+        total += transfer_us(live_bytes(value.type(), workload_), devices_[static_cast<size_t>(from)],
+                             devices_[static_cast<size_t>(d)]);
+      }
+    }
+    for (size_t d = 0; d < used.size(); ++d) {
+      if (used[d] > budget_[d]) return kNever;
+    }
+    return total;
+  }
+
+  /// Bytes of values produced before item `cut` and read from it on.
+  std::vector<double> crossing_bytes() const {
+    std::vector<double> bytes(items_.size() + 1, 0);
+    std::vector<size_t> item_of(static_cast<size_t>(graph_.size()), items_.size());
+    for (size_t i = 0; i < items_.size(); ++i) item_of[static_cast<size_t>(items_[i])] = i;
+    std::vector<size_t> last_use(graph_.n_values(), 0);
+    for (size_t i = 0; i < items_.size(); ++i) {
+      for (const Value& value : graph_.node(items_[i]).in.all()) last_use[graph_.index(value)] = i;
+    }
+    for (size_t i = 0; i < items_.size(); ++i) {
+      const Node& n = graph_.node(items_[i]);
+      for (size_t port = 0; port < n.out.size(); ++port) {
+        const size_t last =
+            last_use[graph_.index({const_cast<Graph*>(&graph_), items_[i], static_cast<uint8_t>(port)})];
+        for (size_t cut = i + 1; cut <= last; ++cut) bytes[cut] += live_bytes(n.out[port], workload_);
+      }
+    }
+    return bytes;
+  }
+
+  double transfer(double bytes, size_t from, size_t to) const {
+    return transfer_us(bytes, devices_[from], devices_[to]);
+  }
+
+ private:
+  std::vector<std::pair<NodeId, size_t>> owned_bytes(NodeId id) const {
+    std::vector<std::pair<NodeId, size_t>> owned;
+    for (const Value& value : graph_.node(id).in.all()) {
+      NodeId source = value.node;
+      while (true) {  // follow aliases back to the state
+        const Node& from = graph_.node(source);
+        const int alias = source == value.node ? from.op->outputs[value.port].alias : from.op->outputs[0].alias;
+        if (alias < 0) break;
+        source = from.in[static_cast<size_t>(alias)].node;
+      }
+      const Node& from = graph_.node(source);
+      if (from.as<WeightOp>() != nullptr || from.as<StateOp>() != nullptr)
+        owned.emplace_back(source, from.out[0].bytes());
+    }
+    return owned;
+  }
+
+  std::optional<size_t> forced_device(const Node& node, const CompileOptions& options) const {
+    const auto find = [&](const Device& wanted) -> std::optional<size_t> {
+      for (size_t d = 0; d < devices_.size(); ++d) {
+        if (devices_[d].backend == wanted.backend && devices_[d].index == wanted.index) return d;
+      }
+      return std::nullopt;
+    };
+    if (options.state_device) {
+      for (const Value& value : node.in.all()) {
+        const StateOp* state = graph_.node(value.node).as<StateOp>();
+        if (state == nullptr) continue;
+        if (const auto device = options.state_device(state->label)) return find(*device);
+      }
+    }
+    const std::string path = fmt::format("{}.{}", graph_.scope_name(node), node.op->name);
+    for (const auto& [pattern, name] : options.place) {
+      if (fnmatch(pattern.c_str(), path.c_str(), 0) != 0) continue;
+      for (size_t d = 0; d < devices_.size(); ++d) {
+        if (devices_[d].info().name == name || devices_[d].backend->name() == name) return d;
+      }
+      fail("--place '{}={}': there is no such device", pattern, name);
+    }
+    return std::nullopt;
+  }
+
+  const Graph& graph_;
+  std::span<const Device> devices_;
+  std::span<const size_t> budget_;
+  Workload workload_;
+  std::vector<NodeId> items_;
+  std::vector<double> time_;                                   // [item][device], microseconds
+  std::vector<std::vector<std::pair<NodeId, size_t>>> owned_;  // weights and state an item needs on its device
+};
+
+/// Best assignment of contiguous runs to the devices in the given order (a run may be empty).
+std::vector<int> contiguous(const Problem& problem, std::span<const size_t> order, std::span<const double> crossing) {
+  const size_t n = problem.n_items();
+  std::vector<double> best(n + 1, kNever);  // time of the first k items on the devices so far
+  std::vector<size_t> last_device(n + 1, order[0]);
+  best[0] = 0;
+  std::vector<std::vector<size_t>> start(order.size(), std::vector<size_t>(n + 1, 0));
+  for (size_t o = 0; o < order.size(); ++o) {
+    const size_t device = order[o];
+    std::vector<double> next = best;  // an empty run
+    std::vector<size_t> next_device = last_device;
+    for (size_t k = 0; k <= n; ++k) start[o][k] = k;
+    for (size_t first = 0; first < n; ++first) {
+      if (best[first] == kNever) continue;
+      double time = best[first] + (first == 0 ? 0 : problem.transfer(crossing[first], last_device[first], device));
+      size_t bytes = 0;
+      for (size_t i = first; i < n; ++i) {
+        time += problem.time(i, device);
+        bytes += problem.owned(i);
+        if (time == kNever || bytes > problem.budget(device)) break;
+        if (time < next[i + 1]) {
+          next[i + 1] = time;
+          next_device[i + 1] = device;
+          start[o][i + 1] = first;
+        }
+      }
+    }
+    best = std::move(next);
+    last_device = std::move(next_device);
+  }
+  if (best[n] == kNever) return {};
+  std::vector<int> placement(n, 0);
+  size_t end = n;
+  for (size_t o = order.size(); o-- > 0;) {
+    for (size_t i = start[o][end]; i < end; ++i) placement[i] = static_cast<int>(order[o]);
+    end = start[o][end];
+  }
+  return placement;
+}
+
+/// Moves single items while that makes the placement faster.
+void improve(const Problem& problem, std::vector<int>& placement, double& time) {
+  bool better = true;
+  for (int round = 0; better && round < 4; ++round) {
+    better = false;
+    for (size_t i = 0; i < placement.size(); ++i) {
+      for (int d = 0; d < static_cast<int>(problem.n_devices()); ++d) {
+        if (d == placement[i] || problem.time(i, static_cast<size_t>(d)) == kNever) continue;
+        const int kept = placement[i];
+        placement[i] = d;
+        const double now = problem.evaluate(placement);
+        if (now < time) {
+          time = now;
+          better = true;
+        } else {
+          placement[i] = kept;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+double transfer_us(double bytes, const Device& from, const Device& to) {
+  double total = 0;
+  for (const Device* device : {&from, &to}) {
+    if (device->info().link_gbps > 0) total += bytes / device->info().link_gbps / 1e3 + device->info().link_latency_us;
+  }
+  return total > 0 ? total : bytes / from.info().bandwidth_gbps / 1e3;
+}
+
+std::vector<int> place(const Graph& graph, std::span<const Device> devices, const CompileOptions& options,
+                       std::span<const size_t> budget) {
+  require(!devices.empty(), "there is no device to place the graph on");
+  const Problem problem(graph, devices, options, budget);
+  std::vector<int> best;
+  double best_time = kNever;
+  const auto consider = [&](std::vector<int> placement) {
+    if (placement.empty() && problem.n_items() > 0) return;
+    const double time = problem.evaluate(placement);
+    if (time < best_time) {
+      best_time = time;
+      best = std::move(placement);
+    }
+  };
+  for (size_t d = 0; d < devices.size(); ++d) consider(std::vector<int>(problem.n_items(), static_cast<int>(d)));
+  if (devices.size() > 1) {
+    const auto crossing = problem.crossing_bytes();
+    std::vector<size_t> order(devices.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    // Every order of up to four devices; beyond that, only the given one and its reverse.
+    if (devices.size() <= 4) {
+      do consider(contiguous(problem, order, crossing));
+      while (std::ranges::next_permutation(order).found);
+    } else {
+      consider(contiguous(problem, order, crossing));
+      std::ranges::reverse(order);
+      consider(contiguous(problem, order, crossing));
+    }
+    if (best_time < kNever) improve(problem, best, best_time);
+  }
+  if (best_time == kNever && problem.n_items() > 0) {
+    std::string offered;
+    for (size_t d = 0; d < devices.size(); ++d) {
+      offered += fmt::format("{}{} {} bytes", d > 0 ? ", " : "", devices[d].info().name, budget[d]);
+    }
+    size_t needed = 0;
+    for (const Node& node : graph.nodes()) {
+      if (node.as<WeightOp>() != nullptr || node.as<StateOp>() != nullptr) needed += node.out[0].bytes();
+    }
+    fail("the graph cannot be placed: weights and state take {} bytes; devices offer {}, or an op has no kernel there",
+         needed, offered);
+  }
+  std::vector<int> node_device(static_cast<size_t>(graph.size()), 0);
+  for (size_t i = 0; i < problem.n_items(); ++i) node_device[static_cast<size_t>(problem.node(i))] = best[i];
+  return node_device;
+}
+
+}  // namespace weft::passes

@@ -1,0 +1,100 @@
+// A plan: a graph made concrete. Which kernel, which device, which bytes, in which order. Plain data, printable; made
+// by the passes (graph/passes/), replayed by the Runner.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "graph/backend.h"
+#include "graph/env.h"
+
+namespace weft {
+
+struct CompileOptions {
+  Workload workload;                                       // what the plan will mostly run: decides placement
+  bool fallback = false;                                   // lower everything that has a fallback
+  std::map<std::string, std::string, std::less<>> kernel;  // op -> part of the kernel name it may use
+  /// "PATTERN=device": nodes whose "scope.op" matches the glob go there. First match wins.
+  std::vector<std::pair<std::string, std::string>> place;
+  /// The device that holds a state already, or nothing. Its users are placed there.
+  std::function<std::optional<Device>(const std::string& state)> state_device;
+  /// Bytes a device may use; absent = what it says is free. By device, in order.
+  std::vector<std::optional<size_t>> memory_limit;
+  Arithmetic coarsest = Arithmetic::int8;    // kernels with coarser arithmetic are not used
+  size_t expansion_limit = size_t{1} << 30;  // bytes a fallback may need for one of its tensors
+
+  static CompileOptions from(const Env& env);
+};
+
+/// A kernel applied to a match.
+struct Step {
+  Match match;
+  const Kernel* kernel = nullptr;
+  int device = 0;     // index into Plan::devices
+  bool once = false;  // constant: runs when the plan is bound, not per run
+  Cost cost;          // under the plan's workload
+  double predicted_us = 0;
+  size_t workspace_bytes = 0;
+  size_t workspace_offset = 0;
+};
+
+/// Where the bytes of a value are, on one device.
+struct ValueSlot {
+  enum class Region : uint8_t { none, arena, constant, weight, state };
+  Region region = Region::none;
+  size_t offset = 0;  // in the arena or constant buffer
+  size_t bytes = 0;
+  Value root;               // the value whose bytes these are (itself unless it aliases another)
+  int first = 0, last = 0;  // steps between which the bytes are needed, inclusive
+};
+
+struct Copy {
+  Value value;
+  int from = 0, to = 0;  // devices
+};
+
+/// Consecutive steps of one device: one CPU region, one CUDA graph.
+struct SegmentPlan {
+  int device = 0;
+  bool once = false;
+  std::vector<size_t> steps;
+  std::vector<Copy> copies;  // before the steps
+};
+
+/// A fallback taken, and why no kernel accepted the op.
+struct Refusal {
+  std::string where, device;
+  std::vector<std::string> reasons;  // "kernel: reason"
+};
+
+struct Plan {
+  std::unique_ptr<Graph> graph;  // after lowering
+  std::vector<Device> devices;
+  Workload workload;
+  std::vector<int> node_device;  // by node of `graph`
+  std::vector<Step> steps;       // in order
+  std::vector<SegmentPlan> segments;
+  std::vector<Refusal> refusals;
+  std::vector<std::vector<ValueSlot>> slots;  // [device][value index]
+
+  struct DeviceBytes {
+    size_t arena = 0, constant = 0, weight = 0, state = 0;
+    size_t total() const { return arena + constant + weight + state; }
+  };
+  std::vector<DeviceBytes> bytes;  // by device
+
+  /// Sum over steps and copies under the plan's workload, microseconds.
+  double predicted_us = 0;
+};
+
+/// The first bytes of every arena: int32 [tokens, logit rows] live in this run.
+inline constexpr size_t kLiveBytes = 2 * sizeof(int32_t);
+
+std::string dump_plan(const Plan& plan);
+std::string dump_memory(const Plan& plan);
+
+}  // namespace weft

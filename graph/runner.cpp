@@ -1,0 +1,254 @@
+#include "graph/runner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include "graph/step_check.h"
+
+namespace weft {
+namespace {
+
+void write_dumps(const Plan& plan, const Env& env) {
+  if (env.debug >= 3) fmt::print(stderr, "{}", dump_plan(plan));
+  if (env.dump_what.empty()) return;
+  const std::string text = env.dump_what == "graph"  ? dump_text(*plan.graph)
+                           : env.dump_what == "dot"  ? dump_dot(*plan.graph)
+                           : env.dump_what == "plan" ? dump_plan(plan)
+                                                     : dump_memory(plan);
+  if (env.dump_file.empty()) {
+    fmt::print(stderr, "{}", text);
+    return;
+  }
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(env.dump_file.c_str(), "a"), std::fclose);
+  require(file != nullptr, "WEFT_DUMP: cannot write {}", env.dump_file);
+  fmt::print(file.get(), "{}", text);
+}
+
+}  // namespace
+
+Runner::Runner(Plan plan, Runtime& runtime, Memory& memory, bool observable)
+    : plan_(std::move(plan)), runtime_(runtime), memory_(memory) {
+  const Env& env = runtime.env();
+  observed_ = observable && (env.check_ref || env.check_nan || !env.trace_file.empty() || env.debug >= 2);
+  if (observable) write_dumps(plan_, env);
+  for (size_t d = 0; d < plan_.devices.size(); ++d) {
+    const Device& device = plan_.devices[d];
+    const size_t bytes = plan_.bytes[d].constant;
+    constants_.push_back(bytes > 0 ? device.backend->allocate(device.index, bytes) : Buffer());
+  }
+  arenas_.resize(plan_.devices.size());
+  bind();
+}
+
+std::byte* Runner::address_of(Value value, int device) const {
+  const auto d = static_cast<size_t>(device);
+  const ValueSlot& own = plan_.slots[d][plan_.graph->index(value)];
+  Value root = value;
+  const ValueSlot* slot = &own;
+  while (slot->region == ValueSlot::Region::none) {  // an alias: its root has the bytes
+    const Node& node = plan_.graph->node(root.node);
+    const int alias = node.op->outputs[root.port].alias;
+    if (alias < 0) return nullptr;
+    root = node.in[static_cast<size_t>(alias)];
+    slot = &plan_.slots[d][plan_.graph->index(root)];
+  }
+  const Device& at = plan_.devices[d];
+  switch (slot->region) {
+    case ValueSlot::Region::arena:
+      return arenas_[d] + slot->offset;
+    case ValueSlot::Region::constant:
+      return constants_[d].data() + slot->offset;
+    case ValueSlot::Region::state: {
+      const StateOp* state = plan_.graph->node(root.node).as<StateOp>();
+      return memory_.states.get(state->label, state->type, at).data;
+    }
+    case ValueSlot::Region::weight: {
+      const WeightOp* weight = plan_.graph->node(root.node).as<WeightOp>();
+      return memory_.weights.get(weight->host, at, nullptr).data;
+    }
+    case ValueSlot::Region::none:
+      break;
+  }
+  return nullptr;
+}
+
+Tensor Runner::tensor_of(Value value, int device, const Layout* layout) {
+  if (const WeightOp* weight = plan_.graph->node(value.node).as<WeightOp>()) {
+    return memory_.weights.get(weight->host, plan_.devices[static_cast<size_t>(device)], layout);
+  }
+  return {value.type(), address_of(value, device), nullptr};
+}
+
+void Runner::bind_segment(const SegmentPlan& segment, std::span<const size_t> steps) {
+  const Device& device = plan_.devices[static_cast<size_t>(segment.device)];
+  std::byte* arena = arenas_[static_cast<size_t>(segment.device)];
+  std::unique_ptr<Steps> recorded = device.backend->begin(device.index);
+  for (const size_t s : steps) {
+    const Step& step = plan_.steps[s];
+    Call call{.match = step.match,
+              .in = {},
+              .out = {},
+              .workspace = nullptr,
+              .live = reinterpret_cast<const int32_t*>(arena)};
+    for (size_t n = 0; n < step.match.nodes.size(); ++n) {
+      const Node& node = step.match.node(n);
+      Slots<Tensor> in;
+      for (size_t slot = 0; slot < node.in.size(); ++slot) {
+        const Layout* layout = step.kernel->layout ? step.kernel->layout(step.match, n, slot) : nullptr;
+        std::vector<Tensor> items;
+        for (const Value& value : node.in.list(slot)) {
+          const bool inside = n > 0 && std::ranges::find(step.match.nodes, value.node) != step.match.nodes.end();
+          items.push_back(inside ? Tensor{value.type()} : tensor_of(value, segment.device, layout));
+        }
+        in.add(items);
+      }
+      call.in.push_back(std::move(in));
+    }
+    const NodeId last = step.match.nodes.back();
+    for (size_t port = 0; port < step.match.uses.size(); ++port) {
+      const Value value{plan_.graph.get(), last, static_cast<uint8_t>(port)};
+      const bool alias = step.match.last().op->outputs[port].alias >= 0;
+      call.out.push_back({value.type(), step.match.wants(port) || alias ? address_of(value, segment.device) : nullptr});
+    }
+    if (step.workspace_bytes > 0) call.workspace = arena + step.workspace_offset;
+    step.kernel->prepare(call, *recorded);
+  }
+  bound_.push_back({&segment, {steps.begin(), steps.end()}, device.backend->finish(std::move(recorded))});
+}
+
+void Runner::bind() {
+  do {  // growing one device's arena may not move another, but two plans may grow in turn
+    bound_generation_ = memory_.generation;
+    for (size_t d = 0; d < plan_.devices.size(); ++d)
+      arenas_[d] = memory_.arena(plan_.devices[d], plan_.bytes[d].arena);
+  } while (bound_generation_ != memory_.generation);
+  bound_.clear();
+  for (const SegmentPlan& segment : plan_.segments) {
+    if (observed_ && !segment.once) {
+      for (size_t i = 0; i < segment.steps.size(); ++i) bind_segment(segment, std::span(segment.steps).subspan(i, 1));
+    } else {
+      bind_segment(segment, segment.steps);
+    }
+  }
+  const int32_t full[2] = {static_cast<int32_t>(plan_.workload.tokens), static_cast<int32_t>(plan_.workload.logits)};
+  for (size_t d = 0; d < plan_.devices.size(); ++d) {
+    plan_.devices[d].backend->write(plan_.devices[d].index, arenas_[d], full, kLiveBytes);
+  }
+  for (Bound& bound : bound_) {
+    if (!bound.segment->once) continue;
+    for (const Copy& c : bound.segment->copies) copy(c);
+    bound.work->launch();
+    bound.work->wait();
+  }
+  std::erase_if(bound_, [](const Bound& bound) { return bound.segment->once; });
+}
+
+void Runner::copy(const Copy& c) {
+  const size_t bytes = c.value.type().bytes();
+  if (staging_.size() < bytes) staging_.resize(bytes);
+  const Device& from = plan_.devices[static_cast<size_t>(c.from)];
+  const Device& to = plan_.devices[static_cast<size_t>(c.to)];
+  from.backend->read(from.index, staging_.data(), address_of(c.value, c.from), bytes);
+  to.backend->write(to.index, address_of(c.value, c.to), staging_.data(), bytes);
+}
+
+bool Runner::reads_input(std::string_view name) const {
+  return std::ranges::any_of(plan_.graph->nodes(), [&](const Node& node) {
+    const InputOp* input = node.as<InputOp>();
+    return input != nullptr && input->label == name;
+  });
+}
+
+void Runner::write(std::string_view input, const void* data, size_t bytes) {
+  if (bound_generation_ != memory_.generation) bind();
+  for (NodeId id = 0; id < plan_.graph->size(); ++id) {
+    const InputOp* op = plan_.graph->node(id).as<InputOp>();
+    if (op == nullptr || op->label != input) continue;
+    require(bytes <= op->type.bytes(), "input {} holds {} bytes, given {}", input, op->type.bytes(), bytes);
+    const Value value{plan_.graph.get(), id, 0};
+    for (size_t d = 0; d < plan_.devices.size(); ++d) {
+      if (plan_.slots[d][plan_.graph->index(value)].region == ValueSlot::Region::none) continue;
+      plan_.devices[d].backend->write(plan_.devices[d].index, address_of(value, static_cast<int>(d)), data, bytes);
+    }
+    return;
+  }
+  fail("the plan has no input {}", input);
+}
+
+void Runner::run(const Workload& live) {
+  if (bound_generation_ != memory_.generation) bind();
+  const int32_t counts[2] = {static_cast<int32_t>(live.tokens), static_cast<int32_t>(live.logits)};
+  for (size_t d = 0; d < plan_.devices.size(); ++d) {
+    plan_.devices[d].backend->write(plan_.devices[d].index, arenas_[d], counts, kLiveBytes);
+  }
+  if (observed_) {
+    run_observed(live);
+    return;
+  }
+  for (Bound& bound : bound_) {
+    for (const Copy& c : bound.segment->copies) copy(c);
+    bound.work->launch();
+    bound.work->wait();
+  }
+}
+
+void Runner::run_observed(const Workload& live) {
+  const Env& env = runtime_.env();
+  const SegmentPlan* current = nullptr;
+  for (Bound& bound : bound_) {
+    if (bound.segment != current) {
+      current = bound.segment;
+      for (const Copy& c : current->copies) copy(c);
+    }
+    const Step& step = plan_.steps[bound.steps.front()];
+    const Device& device = plan_.devices[static_cast<size_t>(step.device)];
+    std::optional<StepCheck> check;
+    if (env.check_ref || env.check_nan) {
+      check.emplace(plan_, step, runtime_, [&](Value v) { return address_of(v, step.device); });
+    }
+    const double start = runtime_.trace().now_us();
+    bound.work->launch();
+    bound.work->wait();
+    const double time = runtime_.trace().now_us() - start;
+    if (check) check->after(live, env.check_ref);
+    const Node& node = step.match.node();
+    Cost cost;
+    for (const NodeId id : step.match.nodes) {
+      const Node& n = plan_.graph->node(id);
+      cost += n.op->cost(n.attrs.get(), n.in.map([](const Value& v) { return v.type(); }), n.out, live);
+    }
+    runtime_.trace().record({.op = std::string(node.op->name),
+                             .scope = std::string(plan_.graph->scope_name(node)),
+                             .kernel = step.kernel->name,
+                             .device = device.info().name,
+                             .lowered = node.lowered_from != nullptr,
+                             .start_us = start,
+                             .time_us = time,
+                             .cost = cost,
+                             .limit_us = predict_us(cost, device.info()) - device.info().launch_us});
+  }
+}
+
+namespace {
+const Graph::Output& find_output(const Plan& plan, std::string_view name) {
+  for (const auto& output : plan.graph->outputs()) {
+    if (output.name == name) return output;
+  }
+  fail("the plan has no output {}", name);
+}
+}  // namespace
+
+void Runner::read(std::string_view output, void* data, size_t bytes) const {
+  const Value value = find_output(plan_, output).value;
+  require(bytes <= value.type().bytes(), "output {} holds {} bytes, asked for {}", output, value.type().bytes(), bytes);
+  const int device = plan_.node_device[static_cast<size_t>(value.node)];
+  const Device& at = plan_.devices[static_cast<size_t>(device)];
+  at.backend->read(at.index, data, address_of(value, device), bytes);
+}
+
+const TensorType& Runner::output_type(std::string_view output) const { return find_output(plan_, output).value.type(); }
+
+}  // namespace weft

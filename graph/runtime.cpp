@@ -1,0 +1,41 @@
+#include "graph/runtime.h"
+
+#include <fmt/ranges.h>
+
+#include <cstdio>
+
+namespace weft {
+
+Runtime::Runtime(Env env, std::vector<std::unique_ptr<Backend>> backends)
+    : env_(std::move(env)), backends_(std::move(backends)), devices_(devices_of(backends_)) {
+  if (env_.debug < 1) return;
+  for (const Device& device : devices_) {
+    const DeviceInfo& info = device.info();
+    fmt::print(stderr, "weft: device {}: {}, {:.1f} GiB free\n", info.name, info.description,
+               static_cast<double>(info.memory_bytes) / (1 << 30));
+  }
+}
+
+Runtime::~Runtime() {
+  if (!env_.trace_file.empty() && !trace_.write_chrome(env_.trace_file)) {
+    fmt::print(stderr, "weft: warning: cannot write the trace to {}\n", env_.trace_file);
+  }
+  if (env_.debug >= 2 && !trace_.events().empty()) fmt::print(stderr, "{}", trace_.table());
+}
+
+std::vector<Device> Runtime::devices(std::string_view backend) const {
+  std::vector<Device> chosen;
+  for (const Device& device : devices_) {
+    const std::string_view name = device.backend->name();
+    if (backend == "auto" ? name != "ref" : name == backend) chosen.push_back(device);
+  }
+  if (chosen.empty() && backend == "auto") chosen = devices_;
+  if (chosen.empty()) {
+    std::vector<std::string_view> names;
+    for (const auto& b : backends_) names.push_back(b->name());
+    fail("backend {} is not available; this machine offers: {}", backend, fmt::join(names, ", "));
+  }
+  return chosen;
+}
+
+}  // namespace weft

@@ -1,0 +1,96 @@
+#include "graph/weight_store.h"
+
+#include <thread>
+
+namespace weft {
+namespace {
+
+/// Packs with every core: ranges start at tile boundaries.
+void pack_parallel(const Layout& layout, const Tensor& host, std::byte* packed) {
+  const int64_t rows = host.type.shape.rows();
+  const int64_t tiles = (rows + layout.tile_rows - 1) / layout.tile_rows;
+  const int64_t n_workers = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, std::max<int64_t>(1, tiles));
+  std::vector<std::jthread> workers;
+  for (int64_t w = 0; w < n_workers; ++w) {
+    const int64_t first = tiles * w / n_workers * layout.tile_rows;
+    const int64_t last = std::min(rows, tiles * (w + 1) / n_workers * layout.tile_rows);
+    workers.emplace_back([&layout, &host, packed, first, last] { layout.pack(host, packed, first, last); });
+  }
+}
+
+}  // namespace
+
+Tensor WeightStore::get(const Tensor& host, const Device& device, const Layout* layout) {
+  if (layout == nullptr && device.info().host_memory) return host;
+  const size_t bytes = layout != nullptr ? layout->bytes(host.type) : host.type.bytes();
+  const Key key{host.data, host.type.bytes(), layout != nullptr ? layout->name : "", device.backend, device.index};
+  const auto [it, added] = copies_.try_emplace(key);
+  if (added) {
+    Buffer& buffer = it->second;
+    try {
+      buffer = device.backend->allocate(device.index, bytes);
+      if (layout == nullptr) {
+        device.backend->write(device.index, buffer.data(), host.data, bytes);
+      } else if (device.info().host_memory) {
+        pack_parallel(*layout, host, buffer.data());
+      } else {
+        std::vector<std::byte> packed(bytes);
+        pack_parallel(*layout, host, packed.data());
+        device.backend->write(device.index, buffer.data(), packed.data(), bytes);
+      }
+    } catch (...) {
+      copies_.erase(it);
+      throw;
+    }
+    owned_bytes_ += bytes;
+  }
+  return {host.type, it->second.data(), layout};
+}
+
+Tensor StateStore::get(const std::string& name, const TensorType& type, const Device& device) {
+  const auto [it, added] = entries_.try_emplace(name);
+  Entry& entry = it->second;
+  if (added) {
+    try {
+      entry = {type, device, device.backend->allocate(device.index, type.bytes())};
+      device.backend->clear(device.index, entry.buffer.data(), type.bytes());
+    } catch (...) {
+      entries_.erase(it);
+      throw;
+    }
+  }
+  require(entry.type == type, "state {} is {}, a plan wants {}", name, to_string(entry.type), to_string(type));
+  require(entry.device.backend == device.backend && entry.device.index == device.index,
+          "state {} lives on {}, a plan wants it on {}", name, entry.device.info().name, device.info().name);
+  return {type, entry.buffer.data(), nullptr};
+}
+
+Device StateStore::where(const std::string& name) const {
+  const auto it = entries_.find(name);
+  return it == entries_.end() ? Device{} : it->second.device;
+}
+
+Tensor StateStore::find(const std::string& name) const {
+  const auto it = entries_.find(name);
+  if (it == entries_.end() || !it->second.device.info().host_memory) return {};
+  return {it->second.type, it->second.buffer.data(), nullptr};
+}
+
+size_t StateStore::bytes() const {
+  size_t total = 0;
+  for (const auto& [name, entry] : entries_) total += entry.type.bytes();
+  return total;
+}
+
+std::byte* Memory::arena(const Device& device, size_t bytes) {
+  Buffer& arena = arenas_[{device.backend, device.index}];
+  if (arena.bytes() < bytes || arena.data() == nullptr) {
+    arena = Buffer();  // give back first: the old bytes are of no use
+    arena = device.backend->allocate(device.index, std::max<size_t>(bytes, 1));
+    device.backend->clear(device.index, arena.data(), std::max<size_t>(bytes, 1));
+    ++generation;
+  }
+  return arena.data();
+}
+
+}  // namespace weft

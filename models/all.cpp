@@ -1,0 +1,40 @@
+// The table of contents of the model families: one line each.
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+
+#include "models/architecture.h"
+
+namespace weft {
+
+extern const Architecture kGpt2;
+
+namespace {
+constexpr std::array kAll = {
+    &kGpt2,  //
+};
+
+std::vector<std::string_view> names() {
+  std::vector<std::string_view> out;
+  for (const Architecture* a : kAll) out.push_back(a->name);
+  return out;
+}
+}  // namespace
+
+std::span<const Architecture* const> architectures() { return kAll; }
+
+const Architecture& find_architecture(std::string_view name) {
+  const auto it = std::ranges::find(kAll, name, &Architecture::name);
+  require(it != kAll.end(), "unknown architecture {}; known are: {}", name, fmt::join(names(), ", "));
+  return **it;
+}
+
+const Architecture& find_hf_architecture(std::string_view model_type) {
+  for (const Architecture* a : kAll) {
+    if (std::ranges::find(a->hf_model_types, model_type) != a->hf_model_types.end()) return *a;
+  }
+  fail("unknown model_type {}; known architectures are: {}", model_type, fmt::join(names(), ", "));
+}
+
+}  // namespace weft

@@ -1,0 +1,60 @@
+// A model family: its metadata keys, its tensors' names and shapes in GGUF and Hugging Face, and its maths, in one file
+// (gpt2.cpp) and one line in all.cpp.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/graph.h"
+#include "models/metadata.h"
+
+namespace weft {
+
+class Forward;
+
+/// How a Hugging Face tensor becomes the GGUF one.
+enum class Transform : uint8_t {
+  none,
+  transpose,  // GPT-2's Conv1D stores [in, out]
+};
+
+struct TensorSpec {
+  std::string gguf;  // "blk.0.attn_qkv.weight"
+  std::string hf;    // "h.0.attn.c_attn.weight"; a prefix of the model class may stand before it in the file
+  Shape shape;       // in GGUF form: weights [out, in]
+  Transform transform = Transform::none;
+  bool required = true;
+};
+
+/// What the runtime around a model needs to know of it.
+struct ModelShape {
+  int64_t context_length = 0;  // tokens
+  int64_t n_layer = 0;
+  int64_t n_vocab = 0;
+  int64_t n_kv_head = 0;
+  int64_t d_head = 0;
+};
+
+struct Architecture {
+  std::string_view name;                         // general.architecture
+  std::vector<std::string_view> hf_model_types;  // config.json's model_type
+  std::string_view hf_prefix;                    // "transformer.": may or may not stand before the hf names
+
+  /// config.json (flattened) to GGUF keys. Every field that changes the maths is honoured or refused by name.
+  Metadata (*from_hf)(const Metadata& config);
+  ModelShape (*shape)(const Metadata& metadata);
+  /// Every tensor of a file with this metadata, in file order.
+  std::vector<TensorSpec> (*tensors)(const Metadata& metadata);
+  /// Writes the graph of one step and returns the logits [L, vocab].
+  Value (*forward)(Forward& step);
+};
+
+/// The architectures of this build.
+std::span<const Architecture* const> architectures();
+/// Throws Error naming what is supported.
+const Architecture& find_architecture(std::string_view name);
+const Architecture& find_hf_architecture(std::string_view model_type);
+
+}  // namespace weft

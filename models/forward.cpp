@@ -1,0 +1,39 @@
+#include "models/forward.h"
+
+#include "ops/indexing.h"
+#include "ops/quant/all.h"
+
+namespace weft {
+
+Forward::Forward(Graph& g, const Model& m, const PlanKey& key, const KvLayout& kv)
+    : graph(g), model(m), metadata(m.metadata()), shape(m.shape()), kv_(kv) {
+  const auto i32 = [](Shape s, Rows rows = Rows::all) { return TensorType{quant::i32, s, rows}; };
+  ids = g.input("ids", i32({key.tokens}, Rows::tokens));
+  positions = g.input("positions", i32({key.tokens}, Rows::tokens));
+  slots = g.input("slots", i32({key.tokens}, Rows::tokens));
+  sequence_ids = g.input("sequence_ids", i32({key.tokens}, Rows::tokens));
+  sequence_starts = g.input("sequence_starts", i32({key.sequences + 1}));
+  kv_lengths = g.input("kv_lengths", i32({key.sequences}));
+  page_table = g.input("page_table", i32({key.sequences, key.kv_pages}));
+  logit_rows = g.input("logit_rows", i32({key.logits}, Rows::logits));
+}
+
+Value Forward::weight(const std::string& name) {
+  const Tensor* tensor = model.find(name);
+  if (tensor == nullptr) return {};
+  const auto [it, added] = weights_.try_emplace(name);
+  if (added) it->second = graph.weight(name, *tensor);
+  return it->second;
+}
+
+Value Forward::attention(int64_t layer, const SoftmaxContext& op, const AttentionInputs& in) {
+  const TensorType cache{kv_.dtype, {kv_.pages, op.n_kv_head, kv_.page_size, op.d_head}};
+  const Value k = graph.state(fmt::format("k_cache.{}", layer), cache);
+  const Value v = graph.state(fmt::format("v_cache.{}", layer), cache);
+  return graph.add(op, {in.qkv, k, v, positions, slots, sequence_ids, sequence_starts, kv_lengths, page_table,
+                        in.q_gamma, in.k_gamma, in.rope_factors, in.sinks})[0];
+}
+
+Value Forward::wanted_rows(Value x) { return gather_rows(x, logit_rows); }
+
+}  // namespace weft

@@ -1,0 +1,66 @@
+// What an architecture's forward writes its graph with: the step's inputs, the model's weights, the KV cache.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "models/model.h"
+#include "ops/softmax_context.h"
+
+namespace weft {
+
+/// The capacities a plan is made for; how much of them is live arrives as data.
+struct PlanKey {
+  int64_t tokens = 1;  // tokens fed
+  int64_t logits = 1;  // tokens whose logits are wanted
+  int64_t sequences = 1;
+  int64_t kv_pages = 1;  // pages of the longest sequence
+
+  friend auto operator<=>(const PlanKey&, const PlanKey&) = default;
+};
+
+/// How keys and values are kept.
+struct KvLayout {
+  DType dtype;
+  int64_t pages = 0;      // in all, shared by the sequences
+  int64_t page_size = 0;  // tokens
+};
+
+class Forward {
+ public:
+  Forward(Graph& graph, const Model& model, const PlanKey& key, const KvLayout& kv);
+
+  Graph& graph;
+  const Model& model;
+  const Metadata& metadata;
+  const ModelShape& shape;
+
+  // The step's inputs, i32. Names as written here: the session fills them.
+  Value ids, positions;                           // [T]
+  Value slots, sequence_ids;                      // [T]
+  Value sequence_starts, kv_lengths, page_table;  // [S + 1], [S], [S, M]
+  Value logit_rows;                               // [L] rows of the step whose logits are wanted
+
+  /// The weight of that GGUF name; null if the model has none.
+  Value weight(const std::string& name);
+  /// "blk.3.attn_norm.weight" from (3, "attn_norm.weight").
+  Value block_weight(int64_t layer, std::string_view name) { return weight(fmt::format("blk.{}.{}", layer, name)); }
+
+  /// softmax_context over this layer's cache; returns the context [T, n_head d_head].
+  struct AttentionInputs {
+    Value qkv;
+    Value q_gamma{}, k_gamma{}, rope_factors{}, sinks{};
+  };
+  Value attention(int64_t layer, const SoftmaxContext& op, const AttentionInputs& in);
+
+  /// The rows whose logits are wanted: [T, D] -> [L, D].
+  Value wanted_rows(Value x);
+
+ private:
+  KvLayout kv_;
+  std::map<std::string, Value> weights_;
+};
+
+}  // namespace weft

@@ -1,0 +1,42 @@
+// A checkpoint bound to its architecture: every tensor found, its shape checked, vectors as f32.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/architecture.h"
+#include "models/checkpoint.h"
+#include "models/session/tokenizer_spec.h"
+
+namespace weft {
+
+class Model {
+ public:
+  /// Throws Error: unknown architecture, a missing tensor, a tensor of the wrong shape.
+  explicit Model(std::shared_ptr<const Checkpoint> checkpoint);
+
+  const std::string& path() const { return checkpoint_->path(); }
+  const Checkpoint& checkpoint() const { return *checkpoint_; }
+  const Metadata& metadata() const { return checkpoint_->metadata(); }
+  const Architecture& architecture() const { return *architecture_; }
+  const ModelShape& shape() const { return shape_; }
+
+  /// The tensor of that GGUF name, or null. One-dimensional ones are f32 whatever the file holds.
+  const Tensor* find(std::string_view name) const;
+  /// Bytes of all weights as they are stored.
+  size_t weight_bytes() const;
+  /// The type most weight bytes have: what the model is called by ("q4_0").
+  DType main_type() const;
+
+ private:
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  const Architecture* architecture_;
+  ModelShape shape_;
+  std::map<std::string, Tensor, std::less<>> tensors_;
+  std::vector<std::unique_ptr<float[]>> converted_;  // one-dimensional tensors that were not f32
+};
+
+}  // namespace weft

@@ -1,0 +1,144 @@
+#include "models/session/session.h"
+
+#include <algorithm>
+
+#include "ops/quant/all.h"
+
+namespace weft {
+namespace {
+
+int64_t context_of(const Model& model, int64_t asked) {
+  const int64_t limit = model.shape().context_length;
+  require(asked >= 0, "--ctx must be positive, given {}", asked);
+  require(asked <= limit, "--ctx {}: the model was made for {} tokens", asked, limit);
+  return asked > 0 ? asked : limit;
+}
+
+}  // namespace
+
+Precision parse_precision(std::string_view text) {
+  if (text == "exact") return Precision::exact;
+  require(text == "fast", "--precision {}: expected exact or fast", text);
+  return Precision::fast;
+}
+
+Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
+    : model_(model),
+      runtime_(runtime),
+      options_(std::move(options)),
+      devices_(runtime.devices(options_.backend)),
+      cache_(context_of(model, options_.context), options_.max_sequences, kPageSize) {
+  if (!options_.kv_type) {
+    options_.kv_type = options_.precision == Precision::exact ? DType(quant::f32) : DType(quant::f16);
+  }
+}
+
+Runner& Session::runner(const PlanKey& key, const Workload& workload) {
+  const auto it = runners_.find(key);
+  if (it != runners_.end()) return *it->second;
+  Graph graph;
+  Forward forward(graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size()});
+  graph.output("logits", model_.architecture().forward(forward));
+  CompileOptions compile_options = CompileOptions::from(runtime_.env());
+  compile_options.workload = workload;
+  compile_options.fallback |= options_.fallback;
+  compile_options.place = options_.place;
+  if (options_.precision == Precision::exact) compile_options.coarsest = Arithmetic::f32;
+  compile_options.state_device = [this](const std::string& name) -> std::optional<Device> {
+    const Device device = memory_.states.where(name);
+    return device.backend != nullptr ? std::optional(device) : std::nullopt;
+  };
+  auto made = std::make_unique<Runner>(compile(graph, devices_, compile_options), runtime_, memory_);
+  return *runners_.emplace(key, std::move(made)).first->second;
+}
+
+std::span<const float> Session::step(std::span<const Feed> feeds) {
+  size_t total = 0;
+  for (const Feed& feed : feeds) {
+    cache_.check_room(feed.sequence, static_cast<int64_t>(feed.tokens.size()));
+    for (const int32_t id : feed.tokens) {
+      require(id >= 0 && id < n_vocab(), "token id {} is outside the vocabulary of {}", id, n_vocab());
+    }
+    total += feed.tokens.size();
+  }
+  logits_.clear();
+  if (total <= kLargestStep) {
+    run(feeds);
+    return logits_;
+  }
+  for (const Feed& feed : feeds) {  // too much for one plan: one sequence after the other, in pieces
+    for (size_t at = 0; at < feed.tokens.size(); at += kLargestStep) {
+      const size_t n = std::min<size_t>(kLargestStep, feed.tokens.size() - at), before = logits_.size();
+      const Feed piece{feed.sequence, feed.tokens.subspan(at, n), feed.all_logits};
+      run({&piece, 1});
+      const bool last = at + n == feed.tokens.size();
+      if (!feed.all_logits && !last) logits_.resize(before);
+    }
+  }
+  return logits_;
+}
+
+void Session::run(std::span<const Feed> feeds) {
+  std::vector<int64_t> before;
+  for (const Feed& feed : feeds) before.push_back(cache_.length(feed.sequence));
+  const StepInputs step = make_step(feeds, cache_);
+  try {
+    run(step);
+  } catch (...) {
+    for (size_t i = 0; i < feeds.size(); ++i) cache_.truncate(feeds[i].sequence, before[i]);
+    throw;
+  }
+}
+
+void Session::run(const StepInputs& step) {
+  const PlanKey key = plan_key(step, cache_);
+  const Workload workload{.tokens = static_cast<int64_t>(step.ids.size()),
+                          .logits = static_cast<int64_t>(step.logit_rows.size()),
+                          .sequences = static_cast<int64_t>(step.kv_lengths.size()),
+                          .kv_length = step.longest()};
+  Runner& runner = this->runner(key, workload);
+  const auto write = [&](std::string_view name, std::vector<int32_t> data, size_t n, int32_t filler) {
+    if (!runner.reads_input(name)) return;
+    data.resize(n, filler);
+    runner.write<int32_t>(name, data);
+  };
+  const auto tokens = static_cast<size_t>(key.tokens), sequences = static_cast<size_t>(key.sequences);
+  write("ids", step.ids, tokens, 0);
+  write("positions", step.positions, tokens, 0);
+  write("slots", step.slots, tokens, -1);
+  write("sequence_ids", step.sequence_ids, tokens, -1);
+  write("sequence_starts", step.sequence_starts, sequences + 1, static_cast<int32_t>(step.ids.size()));
+  write("kv_lengths", step.kv_lengths, sequences, 0);
+  const auto table = page_table(step, key);
+  write("page_table", table, table.size(), -1);
+  write("logit_rows", step.logit_rows, static_cast<size_t>(key.logits), 0);
+  runner.run(workload);
+  const size_t before = logits_.size();
+  logits_.resize(before + step.logit_rows.size() * static_cast<size_t>(n_vocab()));
+  runner.read("logits", logits_.data() + before, (logits_.size() - before) * sizeof(float));
+}
+
+const Plan& Session::decode_plan() {
+  const int64_t pages = std::min<int64_t>(4, (context() + kPageSize - 1) / kPageSize);
+  return runner({.tokens = 1, .logits = 1, .sequences = 1, .kv_pages = pages}, {.kv_length = context() / 2}).plan();
+}
+
+Cost Session::step_cost(const Workload& workload) const {
+  Graph graph;
+  const PlanKey key{
+      .tokens = workload.tokens, .logits = workload.logits, .sequences = workload.sequences, .kv_pages = 1};
+  Forward forward(graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size()});
+  graph.output("logits", model_.architecture().forward(forward));
+  Cost total;
+  for (const Node& node : graph.nodes()) {
+    const Types in = node.in.map([](const Value& v) { return v.type(); });
+    total += node.op->cost(node.attrs.get(), in, node.out, workload);
+  }
+  return total;
+}
+
+MemoryUse Session::memory_use() const {
+  return {model_.weight_bytes(), memory_.weights.owned_bytes(), memory_.states.bytes()};
+}
+
+}  // namespace weft

@@ -1,0 +1,84 @@
+// A model being run: its KV cache, its plans by key, and the step that feeds tokens and returns logits.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "graph/passes/passes.h"
+#include "graph/runner.h"
+#include "models/model.h"
+#include "models/session/batcher.h"
+
+namespace weft {
+
+enum class Precision : uint8_t {
+  exact,  // f32 activations, accumulation and KV cache
+  fast,   // 16- or 8-bit activations and 16-bit KV allowed
+};
+Precision parse_precision(std::string_view text);
+
+struct SessionOptions {
+  std::string backend = "auto";
+  Precision precision = Precision::fast;
+  DType kv_type;        // none: f32 for exact, f16 for fast
+  int64_t context = 0;  // tokens a sequence may have; 0 = what the model says
+  int64_t max_sequences = 1;
+  bool fallback = false;
+  std::vector<std::pair<std::string, std::string>> place;  // "PATTERN=device"
+};
+
+/// What a session takes, in bytes.
+struct MemoryUse {
+  size_t weights = 0;        // of the model, mapped or uploaded
+  size_t weight_copies = 0;  // packed or uploaded copies this session owns
+  size_t kv_cache = 0;
+};
+
+class Session {
+ public:
+  static constexpr int64_t kPageSize = 64;      // tokens
+  static constexpr int64_t kLargestStep = 512;  // tokens fed at once; longer feeds are cut
+
+  /// `model` and `runtime` must outlive the session. Throws Error if the context or the memory does not fit.
+  Session(const Model& model, Runtime& runtime, SessionOptions options);
+
+  int open_sequence() { return cache_.open(); }
+  void close_sequence(int sequence) { cache_.close(sequence); }
+  /// Tokens cached of a sequence, and how many it may have.
+  int64_t length(int sequence) const { return cache_.length(sequence); }
+  int64_t context() const { return cache_.context(); }
+  void truncate(int sequence, int64_t length) { cache_.truncate(sequence, length); }
+
+  /// Feeds tokens and returns the wanted logits, [rows, vocab] in the order of the feeds. The span is valid until the
+  /// next step. Throws Error, changing nothing, if a sequence has no room or an id is out of range.
+  std::span<const float> step(std::span<const Feed> feeds);
+
+  int64_t n_vocab() const { return model_.shape().n_vocab; }
+  const Model& model() const { return model_; }
+  /// The plan that a decoding step of one sequence replays.
+  const Plan& decode_plan();
+  /// Operations and bytes of a step, as the ops themselves count them.
+  Cost step_cost(const Workload& workload) const;
+  MemoryUse memory_use() const;
+  size_t n_plans() const { return runners_.size(); }
+  const std::vector<Device>& devices() const { return devices_; }
+
+ private:
+  Runner& runner(const PlanKey& key, const Workload& workload);
+  void run(std::span<const Feed> feeds);
+  void run(const StepInputs& step);
+
+  const Model& model_;
+  Runtime& runtime_;
+  SessionOptions options_;
+  std::vector<Device> devices_;
+  KvCache cache_;
+  Memory memory_;
+  std::map<PlanKey, std::unique_ptr<Runner>> runners_;
+  std::vector<float> logits_;
+};
+
+}  // namespace weft
