@@ -8,8 +8,9 @@ PROMPT ?= Fellow-Citizens of the Senate and House of Representatives:
 demo: build
 	$(BUILD)/bin/weft generate -p "$(PROMPT)" -n 64 --temp 0
 
+# TESTS='Regex' runs only the tests whose name matches.
 test: build
-	ctest --test-dir $(BUILD) --output-on-failure -j 2
+	ctest --test-dir $(BUILD) --output-on-failure -j 2 $(if $(TESTS),-R '$(TESTS)')
 
 build: deps
 	cmake --preset $(PRESET)

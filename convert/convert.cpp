@@ -5,7 +5,8 @@
 #include <thread>
 
 #include "convert/gguf_writer.h"
-#include "ops/quant/all.h"
+#include "ops/quant/f16.h"
+#include "ops/quant/f32.h"
 
 namespace weft {
 namespace {

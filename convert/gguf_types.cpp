@@ -4,7 +4,8 @@
 
 #include "convert/printable.h"
 #include "graph/error.h"
-#include "ops/quant/all.h"
+#include "ops/quant/f32.h"
+#include "ops/quant/find.h"
 
 namespace weft::gguf {
 namespace {

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ops/all.h"
+#include "ops/catalogue.h"
 
 namespace weft {
 namespace {

@@ -8,6 +8,7 @@
 #include "convert/json.h"
 #include "convert/mapped_file.h"
 #include "convert/tokenizer_json.h"
+#include "ops/quant/f32.h"
 
 namespace weft {
 namespace {
@@ -35,6 +36,30 @@ void transpose(const Tensor& from, std::byte* to) {
                       from.data + static_cast<size_t>(r * columns + c) * size, size);
         }
       }
+    }
+  }
+}
+
+/// Rows of a head from (i, i + d / 2) pairs to neighbours (2i, 2i + 1).
+void pair_rows(const Tensor& from, int64_t heads, size_t row_bytes, std::byte* to) {
+  const int64_t half = from.dim(0) / heads / 2;
+  for (int64_t h = 0; h < heads; ++h) {
+    for (int64_t i = 0; i < half; ++i) {
+      for (int64_t side = 0; side < 2; ++side) {
+        std::memcpy(to + static_cast<size_t>((h * half + i) * 2 + side) * row_bytes,
+                    from.data + static_cast<size_t>((h * 2 + side) * half + i) * row_bytes, row_bytes);
+      }
+    }
+  }
+}
+
+/// Rows from [head][q, k, v][d] to [q, k, v][head][d].
+void split_qkv(const Tensor& from, int64_t heads, size_t row_bytes, std::byte* to) {
+  const int64_t d = from.dim(0) / heads / 3;
+  for (int64_t h = 0; h < heads; ++h) {
+    for (int64_t part = 0; part < 3; ++part) {
+      std::memcpy(to + static_cast<size_t>((part * heads + h) * d) * row_bytes,
+                  from.data + static_cast<size_t>((h * 3 + part) * d) * row_bytes, static_cast<size_t>(d) * row_bytes);
     }
   }
 }
@@ -71,26 +96,65 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
     }
   }();
   // The prefix of the model class ("transformer.") is there or not, for all tensors alike but the output matrix.
-  const bool prefixed = std::ranges::any_of(
-      specs, [&](const TensorSpec& s) { return files_.find(std::string(architecture.hf_prefix) + s.hf) != nullptr; });
+  const bool prefixed = std::ranges::any_of(specs, [&](const TensorSpec& s) {
+    return !s.hf.empty() && files_.find(std::string(architecture.hf_prefix) + s.hf.front()) != nullptr;
+  });
   for (const TensorSpec& spec : specs) bind(spec, prefixed ? architecture.hf_prefix : "");
+  if (architecture.derived_from_hf == nullptr) return;
+  for (const DerivedTensor& derived : architecture.derived_from_hf(config)) {
+    const TensorType type{quant::f32, {static_cast<int64_t>(derived.values.size())}};
+    std::byte* data = own(type.bytes());
+    std::memcpy(data, derived.values.data(), type.bytes());
+    names_.push_back(derived.gguf);
+    tensors_.emplace(derived.gguf, Tensor{type, data});
+  }
+}
+
+std::byte* HfCheckpoint::own(size_t bytes) {
+  owned_.push_back(std::make_unique<std::byte[]>(bytes));
+  return owned_.back().get();
 }
 
 void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
-  const std::string with_prefix = std::string(prefix) + spec.hf;
-  const std::string name = files_.find(with_prefix) != nullptr ? with_prefix : spec.hf;
-  if (files_.find(name) == nullptr) {
-    require(!spec.required, "{}: tensor {} is missing", folder_, with_prefix);
-    return;
+  std::vector<Tensor> parts;
+  Shape part_shape = spec.shape;
+  if (spec.hf.size() > 1) part_shape = Shape(spec.shape.dims().subspan(1));
+  if (spec.transform == Transform::transpose) part_shape = {spec.shape[1], spec.shape[0]};
+  for (const std::string& hf : spec.hf) {
+    const std::string with_prefix = std::string(prefix) + hf;
+    const std::string name = files_.find(with_prefix) != nullptr ? with_prefix : hf;
+    if (files_.find(name) == nullptr) {
+      require(!spec.required, "{}: tensor {} is missing", folder_, with_prefix);
+      return;
+    }
+    parts.push_back(files_.tensor(name));
+    const TensorType& type = parts.back().type;
+    require(type.shape == part_shape, "{}: tensor {} is {}, config.json says {}", folder_, name, to_string(type),
+            to_string(part_shape));
+    require(type.dtype == parts.front().type.dtype, "{}: tensor {} is {}, its siblings are {}", folder_, name,
+            type.dtype.name(), parts.front().type.dtype.name());
   }
-  Tensor tensor = files_.tensor(name);
-  if (spec.transform == Transform::transpose) {
-    require(tensor.type.shape.rank() == 2 && tensor.dim(0) == spec.shape[1] && tensor.dim(1) == spec.shape[0],
-            "{}: tensor {} is {}, expected [{}, {}]", folder_, name, to_string(tensor.type.shape), spec.shape[1],
-            spec.shape[0]);
-    transformed_.push_back(std::make_unique<std::byte[]>(tensor.type.bytes()));
-    transpose(tensor, transformed_.back().get());
-    tensor = {{tensor.type.dtype, spec.shape}, transformed_.back().get()};
+  if (parts.empty()) return;
+  const Tensor& from = parts.front();
+  Tensor tensor{{from.type.dtype, spec.shape}, from.data};
+  const int64_t rows = spec.shape[0];
+  const size_t row_bytes = from.type.bytes() / static_cast<size_t>(std::max<int64_t>(1, rows));
+  if (parts.size() > 1) {
+    tensor.data = own(tensor.type.bytes());
+    for (size_t i = 0; i < parts.size(); ++i) {
+      std::memcpy(tensor.data + i * parts[i].type.bytes(), parts[i].data, parts[i].type.bytes());
+    }
+  } else if (spec.transform == Transform::transpose) {
+    tensor.data = own(tensor.type.bytes());
+    transpose(from, tensor.data);
+  } else if (spec.transform == Transform::rotary_pairs) {
+    require(rows % (2 * spec.heads) == 0, "{}: {} rows are no pairs of {} heads", folder_, rows, spec.heads);
+    tensor.data = own(tensor.type.bytes());
+    pair_rows(from, spec.heads, row_bytes, tensor.data);
+  } else if (spec.transform == Transform::split_qkv) {
+    require(rows % (3 * spec.heads) == 0, "{}: {} rows are no q, k, v of {} heads", folder_, rows, spec.heads);
+    tensor.data = own(tensor.type.bytes());
+    split_qkv(from, spec.heads, row_bytes, tensor.data);
   }
   names_.push_back(spec.gguf);
   tensors_.emplace(spec.gguf, tensor);

@@ -25,13 +25,14 @@ class HfCheckpoint final : public Checkpoint {
 
  private:
   void bind(const TensorSpec& spec, std::string_view prefix);
+  std::byte* own(size_t bytes);
 
   std::string folder_;
   SafetensorsFolder files_;
   Metadata metadata_;
   std::vector<std::string> names_;
   std::map<std::string, Tensor, std::less<>> tensors_;
-  std::vector<std::unique_ptr<std::byte[]>> transformed_;
+  std::vector<std::unique_ptr<std::byte[]>> owned_;
 };
 
 }  // namespace weft

@@ -13,7 +13,9 @@
 #include "convert/atomic_file.h"
 #include "convert/json_parse.h"
 #include "convert/printable.h"
-#include "ops/quant/all.h"
+#include "ops/quant/bf16.h"
+#include "ops/quant/f16.h"
+#include "ops/quant/f32.h"
 
 namespace weft {
 namespace {

@@ -39,10 +39,10 @@ std::string dump_text(const Graph& graph) {
     std::string types;
     for (const TensorType& type : node.out) types += (types.empty() ? "" : ", ") + to_string(type);
     const std::string attributes = node.op->attributes(node.attrs.get());
-    text += fmt::format("%{} = {}({}){}{}{} : {}\n", id, node.op->name, input_list(graph, node),
-                        attributes.empty() ? "" : " {", attributes, attributes.empty() ? "" : "}", types);
-    if (node.lowered_from != nullptr)
-      text.insert(text.size() - 1, fmt::format("   <- {} lowered", node.lowered_from->name));
+    const std::string braced = attributes.empty() ? "" : fmt::format(" {{{}}}", attributes);
+    const std::string origin =
+        node.lowered_from == nullptr ? "" : fmt::format("   <- {} lowered", node.lowered_from->name);
+    text += fmt::format("%{} = {}({}){} : {}{}\n", id, node.op->name, input_list(graph, node), braced, types, origin);
   }
   for (const auto& output : graph.outputs()) {
     text += fmt::format("output {} = {}\n", output.name, value_name(graph, output.value));

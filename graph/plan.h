@@ -91,7 +91,7 @@ struct Plan {
   double predicted_us = 0;
 };
 
-/// The first bytes of every arena: int32 [tokens, logit rows] live in this run.
+/// The first bytes of every arena (of a device that does something): int32 [tokens, logit rows] live in this run.
 inline constexpr size_t kLiveBytes = 2 * sizeof(int32_t);
 
 std::string dump_plan(const Plan& plan);

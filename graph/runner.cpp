@@ -122,8 +122,10 @@ void Runner::bind_segment(const SegmentPlan& segment, std::span<const size_t> st
 void Runner::bind() {
   do {  // growing one device's arena may not move another, but two plans may grow in turn
     bound_generation_ = memory_.generation;
-    for (size_t d = 0; d < plan_.devices.size(); ++d)
-      arenas_[d] = memory_.arena(plan_.devices[d], plan_.bytes[d].arena);
+    for (size_t d = 0; d < plan_.devices.size(); ++d) {
+      const size_t bytes = plan_.bytes[d].arena;
+      arenas_[d] = bytes > 0 ? memory_.arena(plan_.devices[d], bytes) : nullptr;
+    }
   } while (bound_generation_ != memory_.generation);
   bound_.clear();
   for (const SegmentPlan& segment : plan_.segments) {
@@ -133,10 +135,7 @@ void Runner::bind() {
       bind_segment(segment, segment.steps);
     }
   }
-  const int32_t full[2] = {static_cast<int32_t>(plan_.workload.tokens), static_cast<int32_t>(plan_.workload.logits)};
-  for (size_t d = 0; d < plan_.devices.size(); ++d) {
-    plan_.devices[d].backend->write(plan_.devices[d].index, arenas_[d], full, kLiveBytes);
-  }
+  write_live(plan_.workload);
   for (Bound& bound : bound_) {
     if (!bound.segment->once) continue;
     for (const Copy& c : bound.segment->copies) copy(c);
@@ -178,12 +177,17 @@ void Runner::write(std::string_view input, const void* data, size_t bytes) {
   fail("the plan has no input {}", input);
 }
 
-void Runner::run(const Workload& live) {
-  if (bound_generation_ != memory_.generation) bind();
+void Runner::write_live(const Workload& live) {
   const int32_t counts[2] = {static_cast<int32_t>(live.tokens), static_cast<int32_t>(live.logits)};
   for (size_t d = 0; d < plan_.devices.size(); ++d) {
+    if (arenas_[d] == nullptr) continue;
     plan_.devices[d].backend->write(plan_.devices[d].index, arenas_[d], counts, kLiveBytes);
   }
+}
+
+void Runner::run(const Workload& live) {
+  if (bound_generation_ != memory_.generation) bind();
+  write_live(live);
   if (observed_) {
     run_observed(live);
     return;
@@ -246,6 +250,7 @@ void Runner::read(std::string_view output, void* data, size_t bytes) const {
   require(bytes <= value.type().bytes(), "output {} holds {} bytes, asked for {}", output, value.type().bytes(), bytes);
   const int device = plan_.node_device[static_cast<size_t>(value.node)];
   const Device& at = plan_.devices[static_cast<size_t>(device)];
+  require(bound_generation_ == memory_.generation, "output {}: the arena has moved since the plan ran", output);
   at.backend->read(at.index, data, address_of(value, device), bytes);
 }
 

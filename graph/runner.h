@@ -42,6 +42,7 @@ class Runner {
   Tensor tensor_of(Value value, int device, const Layout* layout);
   std::byte* address_of(Value value, int device) const;
   void copy(const Copy& copy);
+  void write_live(const Workload& live);
   void run_observed(const Workload& live);
 
   struct Bound {
@@ -55,7 +56,7 @@ class Runner {
   Memory& memory_;
   bool observed_ = false;  // one step at a time: traced or checked
   int bound_generation_ = -1;
-  std::vector<std::byte*> arenas_;  // by device
+  std::vector<std::byte*> arenas_;  // by device; null where the plan does nothing
   std::vector<Buffer> constants_;   // by device
   std::vector<Bound> bound_;
   std::vector<std::byte> staging_;  // for copies between devices

@@ -86,6 +86,9 @@ inline std::string field_text(const TensorType& value) { return to_string(value)
 template <typename E>
 requires std::is_enum_v<E> std::string field_text(E value) { return std::string(to_string(value)); }
 
+/// Adds "name=value" to a list of such.
+void append_field(std::string& text, std::string_view name, std::string_view value);
+
 // -- from struct to schema -------------------------------------------------------------------------------------------
 
 /// The cost of an op that says nothing else: every live byte in and out once, one operation an output element.
@@ -106,9 +109,7 @@ Schema make_schema() {
                       std::string text;
                       std::apply(
                           [&](const auto&... f) {
-                            ((text += fmt::format("{}{}={}", text.empty() ? "" : ", ", f.name,
-                                                  field_text(static_cast<const Op*>(op)->*(f.member)))),
-                             ...);
+                            (append_field(text, f.name, field_text(static_cast<const Op*>(op)->*(f.member))), ...);
                           },
                           Op::fields);
                       return text;

@@ -8,6 +8,20 @@
 #include <memory>
 
 namespace weft {
+namespace {
+
+/// As the inside of a JSON string.
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (static_cast<unsigned char>(c) < 0x20) out += fmt::format("\\u{:04x}", c);
+    else out += c;
+  }
+  return out;
+}
+
+}  // namespace
 
 double Trace::now_us() const {
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start_).count();
@@ -22,8 +36,8 @@ bool Trace::write_chrome(const std::string& path) const {
     fmt::print(file.get(),
                "{}{{\"name\":\"{}\",\"cat\":\"{}\",\"ph\":\"X\",\"pid\":1,\"tid\":\"{}\",\"ts\":{:.3f},\"dur\":{:.3f},"
                "\"args\":{{\"scope\":\"{}\",\"kernel\":\"{}\",\"bytes\":{:.0f},\"flops\":{:.0f}}}}}",
-               separator, e.op, e.lowered ? "lowered" : "fused", e.device, e.start_us, e.time_us, e.scope, e.kernel,
-               e.cost.bytes(), e.cost.flops);
+               separator, escaped(e.op), e.lowered ? "lowered" : "fused", escaped(e.device), e.start_us, e.time_us,
+               escaped(e.scope), escaped(e.kernel), e.cost.bytes(), e.cost.flops);
     separator = ",\n";
   }
   fmt::print(file.get(), "\n]}}\n");

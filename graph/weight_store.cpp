@@ -85,10 +85,10 @@ size_t StateStore::bytes() const {
 std::byte* Memory::arena(const Device& device, size_t bytes) {
   Buffer& arena = arenas_[{device.backend, device.index}];
   if (arena.bytes() < bytes || arena.data() == nullptr) {
+    ++generation;      // even if the allocation fails: the old bytes are gone
     arena = Buffer();  // give back first: the old bytes are of no use
     arena = device.backend->allocate(device.index, std::max<size_t>(bytes, 1));
     device.backend->clear(device.index, arena.data(), std::max<size_t>(bytes, 1));
-    ++generation;
   }
   return arena.data();
 }

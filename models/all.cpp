@@ -8,11 +8,14 @@
 
 namespace weft {
 
-extern const Architecture kGpt2;
+extern const Architecture kGpt2, kGptJ, kGptNeoX, kLlama;
 
 namespace {
 constexpr std::array kAll = {
-    &kGpt2,  //
+    &kGpt2,     //
+    &kGptJ,     //
+    &kGptNeoX,  //
+    &kLlama,    //
 };
 
 std::vector<std::string_view> names() {

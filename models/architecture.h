@@ -17,15 +17,25 @@ class Forward;
 /// How a Hugging Face tensor becomes the GGUF one.
 enum class Transform : uint8_t {
   none,
-  transpose,  // GPT-2's Conv1D stores [in, out]
+  transpose,     // GPT-2's Conv1D stores [in, out]
+  rotary_pairs,  // rows of a head from (i, i + d / 2) pairs to (2i, 2i + 1): Llama's q and k
+  split_qkv,     // rows from [head][q, k, v][d] to [q, k, v][head][d]: NeoX, BLOOM
 };
 
 struct TensorSpec {
-  std::string gguf;  // "blk.0.attn_qkv.weight"
-  std::string hf;    // "h.0.attn.c_attn.weight"; a prefix of the model class may stand before it in the file
-  Shape shape;       // in GGUF form: weights [out, in]
+  std::string gguf;             // "blk.0.attn_qkv.weight"
+  std::vector<std::string> hf;  // "h.0.attn.c_attn.weight"; a prefix of the model class may stand before it in the
+                                // file. Several: experts, stacked along a new leading dimension. None: only GGUF has it
+  Shape shape;                  // in GGUF form: weights [out, in]
   Transform transform = Transform::none;
+  int64_t heads = 0;  // that rotary_pairs and split_qkv are about
   bool required = true;
+};
+
+/// A tensor that config.json implies: Llama 3's rope factors.
+struct DerivedTensor {
+  std::string gguf;
+  std::vector<float> values;
 };
 
 /// What the runtime around a model needs to know of it.
@@ -44,6 +54,8 @@ struct Architecture {
 
   /// config.json (flattened) to GGUF keys. Every field that changes the maths is honoured or refused by name.
   Metadata (*from_hf)(const Metadata& config);
+  /// Tensors that config.json only implies. Null: none.
+  std::vector<DerivedTensor> (*derived_from_hf)(const Metadata& config);
   ModelShape (*shape)(const Metadata& metadata);
   /// Every tensor of a file with this metadata, in file order.
   std::vector<TensorSpec> (*tensors)(const Metadata& metadata);

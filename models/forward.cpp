@@ -1,7 +1,8 @@
 #include "models/forward.h"
 
+#include "ops/elementwise.h"
 #include "ops/indexing.h"
-#include "ops/quant/all.h"
+#include "ops/quant/f32.h"
 
 namespace weft {
 
@@ -24,6 +25,10 @@ Value Forward::weight(const std::string& name) {
   const auto [it, added] = weights_.try_emplace(name);
   if (added) it->second = graph.weight(name, *tensor);
   return it->second;
+}
+
+Value Forward::vector(const std::vector<float>& values) {
+  return constant(graph, values, {static_cast<int64_t>(values.size())});
 }
 
 Value Forward::attention(int64_t layer, const SoftmaxContext& op, const AttentionInputs& in) {

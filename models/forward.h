@@ -48,6 +48,9 @@ class Forward {
   /// "blk.3.attn_norm.weight" from (3, "attn_norm.weight").
   Value block_weight(int64_t layer, std::string_view name) { return weight(fmt::format("blk.{}.{}", layer, name)); }
 
+  /// A vector of numbers known now, [n] f32.
+  Value vector(const std::vector<float>& values);
+
   /// softmax_context over this layer's cache; returns the context [T, n_head d_head].
   struct AttentionInputs {
     Value qkv;

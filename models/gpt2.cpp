@@ -29,9 +29,11 @@ struct Config {
         context(m.integer("gpt2.context_length")),
         eps(static_cast<float>(m.real("gpt2.attention.layer_norm_epsilon"))),
         activation(parse_activation(m.text(kActivationKey, "gelu_tanh"))) {
-    require(d_model > 0 && n_head > 0 && d_ff > 0 && context > 0 && n_layer > 0 && n_layer < 100000,
-            "gpt2: sizes must be positive: layers {}, width {}, heads {}, feed-forward {}, context {}", n_layer,
-            d_model, n_head, d_ff, context);
+    check_sizes("gpt2", {{"number of layers", n_layer},
+                         {"width", d_model},
+                         {"number of heads", n_head},
+                         {"feed-forward width", d_ff},
+                         {"context", context}});
     require(d_model % n_head == 0, "gpt2: a width of {} cannot be shared by {} heads", d_model, n_head);
     d_head = d_model / n_head;
     scale = m.real("gpt2.attention.scale", 1.0 / std::sqrt(static_cast<double>(d_head)));
@@ -44,25 +46,16 @@ struct Config {
   bool inverse_layer = false;
 };
 
-int64_t vocabulary(const Metadata& m) {
-  if (m.has("gpt2.vocab_size")) return m.integer("gpt2.vocab_size");
-  return static_cast<int64_t>(m.texts("tokenizer.ggml.tokens").size());
-}
-
 Metadata from_hf(const Metadata& config) {
   Metadata m;
-  const auto u32 = [&](std::string_view key, int64_t value) {
-    require(value > 0 && value <= UINT32_MAX, "config.json: {} would be {}", key, value);
-    m.set(key, static_cast<uint32_t>(value));
-  };
   const int64_t d_model = config.integer("n_embd");
-  u32("gpt2.context_length", config.integer("n_positions"));
-  u32("gpt2.embedding_length", d_model);
-  u32("gpt2.feed_forward_length", config.integer("n_inner", 4 * d_model));
-  u32("gpt2.block_count", config.integer("n_layer"));
-  u32("gpt2.attention.head_count", config.integer("n_head"));
+  set_size(m, "gpt2.context_length", config.integer("n_positions"));
+  set_size(m, "gpt2.embedding_length", d_model);
+  set_size(m, "gpt2.feed_forward_length", config.integer("n_inner", 4 * d_model));
+  set_size(m, "gpt2.block_count", config.integer("n_layer"));
+  set_size(m, "gpt2.attention.head_count", config.integer("n_head"));
   m.set("gpt2.attention.layer_norm_epsilon", static_cast<float>(config.real("layer_norm_epsilon", 1e-5)));
-  u32("gpt2.vocab_size", config.integer("vocab_size"));
+  set_size(m, "gpt2.vocab_size", config.integer("vocab_size"));
   const Activation activation = activation_from_hf(config.text("activation_function", "gelu_new"));
   if (activation != Activation::gelu_tanh) m.set(kActivationKey, std::string(to_string(activation)));
   if (!config.boolean("scale_attn_weights", true)) m.set("gpt2.attention.scale", 1.0f);
@@ -73,20 +66,20 @@ Metadata from_hf(const Metadata& config) {
 
 ModelShape shape(const Metadata& m) {
   const Config c(m);
-  return {c.context, c.n_layer, vocabulary(m), c.n_head, c.d_head};
+  return {c.context, c.n_layer, vocabulary_size(m, "gpt2"), c.n_head, c.d_head};
 }
 
 std::vector<TensorSpec> tensors(const Metadata& m) {
   const Config c(m);
-  const int64_t d = c.d_model, v = vocabulary(m);
-  std::vector<TensorSpec> all = {{"token_embd.weight", "wte.weight", {v, d}},
-                                 {"position_embd.weight", "wpe.weight", {c.context, d}}};
+  const int64_t d = c.d_model, v = vocabulary_size(m, "gpt2");
+  std::vector<TensorSpec> all = {{"token_embd.weight", {"wte.weight"}, {v, d}},
+                                 {"position_embd.weight", {"wpe.weight"}, {c.context, d}}};
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const auto add = [&](std::string_view gguf, std::string_view hf, Shape weight, int64_t bias) {
       const Transform transform = weight.rank() == 2 ? Transform::transpose : Transform::none;
       all.push_back(
-          {fmt::format("blk.{}.{}.weight", i, gguf), fmt::format("h.{}.{}.weight", i, hf), weight, transform});
-      all.push_back({fmt::format("blk.{}.{}.bias", i, gguf), fmt::format("h.{}.{}.bias", i, hf), {bias}});
+          {fmt::format("blk.{}.{}.weight", i, gguf), {fmt::format("h.{}.{}.weight", i, hf)}, weight, transform});
+      all.push_back({fmt::format("blk.{}.{}.bias", i, gguf), {fmt::format("h.{}.{}.bias", i, hf)}, {bias}});
     };
     add("attn_norm", "ln_1", {d}, d);
     add("attn_qkv", "attn.c_attn", {3 * d, d}, 3 * d);
@@ -95,9 +88,10 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
     add("ffn_up", "mlp.c_fc", {c.d_ff, d}, c.d_ff);
     add("ffn_down", "mlp.c_proj", {d, c.d_ff}, d);
   }
-  all.push_back({"output_norm.weight", "ln_f.weight", {d}});
-  all.push_back({"output_norm.bias", "ln_f.bias", {d}});
-  all.push_back({"output.weight", "lm_head.weight", {v, d}, Transform::none, false});  // absent: tied to token_embd
+  all.push_back({"output_norm.weight", {"ln_f.weight"}, {d}});
+  all.push_back({"output_norm.bias", {"ln_f.bias"}, {d}});
+  all.push_back(
+      {.gguf = "output.weight", .hf = {"lm_head.weight"}, .shape = {v, d}, .required = false});  // absent: tied
   return all;
 }
 
@@ -139,6 +133,7 @@ const Architecture kGpt2{.name = "gpt2",
                          .hf_model_types = {"gpt2"},
                          .hf_prefix = "transformer.",
                          .from_hf = from_hf,
+                         .derived_from_hf = nullptr,
                          .shape = shape,
                          .tensors = tensors,
                          .forward = forward};

@@ -43,7 +43,8 @@ int64_t to_integer(std::string_view key, T value) {
 template <typename T>
 std::string item_text(const T& item) {
   if constexpr (std::is_same_v<T, std::string>)
-    return fmt::format("\"{}\"", item.size() > 60 ? item.substr(0, 57) + "..." : item);
+    return item.size() > 60 ? fmt::format("\"{}...\"", std::string_view(item).substr(0, 57))
+                            : fmt::format("\"{}\"", item);
   else return fmt::format("{}", item);
 }
 
@@ -153,7 +154,8 @@ std::string to_string(const MetaValue& value, size_t max_items) {
                 std::string out = "[";
                 for (size_t i = 0; i < items.size() && i < max_items; ++i) {
                   const I item = items[i];
-                  out += (i > 0 ? ", " : "") + item_text(item);
+                  if (i > 0) out += ", ";
+                  out += item_text(item);
                 }
                 return out + (items.size() > max_items ? fmt::format(", ... {} in all]", items.size()) : "]");
               },

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 
-#include "ops/quant/all.h"
+#include "ops/quant/f32.h"
+#include "ops/quant/find.h"
 
 namespace weft {
 namespace {

@@ -34,8 +34,9 @@ constexpr bool is_gated(Activation activation) { return activation >= Activation
 
 struct Activate {
   static constexpr std::string_view name = "activate", doc = R"(
-    y = act(x), or, gated, act(gate) * x: x is up. gated_swiglu_clamped: g = min(gate, limit), u = clamp(x, -limit, limit),
-    y = (u + 1) g / (1 + exp(-alpha g)); alpha and limit play no part otherwise.
+    y = act(x), or, gated, act(gate) * x: x is up.
+    gated_swiglu_clamped: g = min(gate, limit), u = clamp(x, -limit, limit), y = (u + 1) g / (1 + exp(-alpha g));
+    alpha and limit play no part otherwise.
     x [...] f32   gate? like x   ->   y like x.)";
   enum Input { kX, kGate };
   static constexpr std::array inputs = {one("x"), optional("gate")};

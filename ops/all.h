@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/activation.h"
+#include "ops/catalogue.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
 #include "ops/gelu_gemm.h"
@@ -84,21 +85,5 @@ using AllOps = TypeList<
     AppendPages,    //
     GatherPages     //
     >;
-
-template <typename... Ops>
-std::span<const Schema* const> schemas_of(TypeList<Ops...>) {
-  static const std::array<const Schema*, sizeof...(Ops)> schemas = {&schema_of<Ops>()...};
-  return schemas;
-}
-
-inline std::span<const Schema* const> all_schemas() { return schemas_of(AllOps{}); }
-
-/// Null if no op has that name.
-inline const Schema* find_schema(std::string_view name) {
-  for (const Schema* schema : all_schemas()) {
-    if (schema->name == name) return schema;
-  }
-  return nullptr;
-}
 
 }  // namespace weft

@@ -10,7 +10,8 @@ struct MlpGemm {
   static constexpr std::string_view name = "mlp_gemm", doc = R"(
     s = input + residual + input_bias,  h = norm(s),  output = act(h W1^T + b1) W2^T;
     gated: (act(h Wgate^T + bgate) * (h Wup^T + bup)) W2^T.  residual_add is h for LayerNorm and s for RMSNorm.
-    input [T, D] f32: what vector_matmul gave   residual [T, D]: the layer's input   input_bias? [D]   gamma [D]   beta? [D]
+    input [T, D] f32: what vector_matmul gave   residual [T, D]: the layer's input
+    input_bias? [D]   gamma [D]   beta? [D]
     weight_interm: blocks [N_i, D], N = sum N_i = F; gated: N = 2 F, the rows are up, then gate (one block or several)
     bias? N elements, whole or by block   weight_out: blocks [M_i, F], sum M_i = D   ->   output, residual_add [T, D].
     Source: DeepSpeed-Inference's MLPGemmOp.)";

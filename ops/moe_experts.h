@@ -9,11 +9,13 @@ namespace weft {
 
 struct MoeExperts {
   static constexpr std::string_view name = "moe_experts", doc = R"(
-    output = sum over the k experts e of a token of expert_weight * (act(x Wgate_e^T + bgate_e, x Wup_e^T + bup_e) Wdown_e^T
-    + bdown_e), act gated. gated_swiglu_clamped (gpt-oss): g = min(gate, limit), u = clamp(up, -limit, limit),
+    output = sum over the k experts e of a token of expert_weight *
+    (act(gate = x Wgate_e^T + bgate_e, up = x Wup_e^T + bup_e) Wdown_e^T + bdown_e), act gated.
+    gated_swiglu_clamped (gpt-oss): g = min(gate, limit), u = clamp(up, -limit, limit),
     (u + 1) g sigmoid(alpha g); alpha and limit play no part otherwise.
-    x [T, D] f32   expert_ids [T, k] i32   expert_weights [T, k] f32   weight_up, weight_gate [E, F, D], weight_down [E, D, F]
-    of any type   bias_up?, bias_gate? [E, F]   bias_down? [E, D]   ->   output [T, D].)";
+    x [T, D] f32   expert_ids [T, k] i32   expert_weights [T, k] f32
+    weight_up, weight_gate [E, F, D], weight_down [E, D, F] of any type
+    bias_up?, bias_gate? [E, F]   bias_down? [E, D]   ->   output [T, D].)";
   enum Input { kX, kExpertIds, kExpertWeights, kWeightUp, kWeightGate, kWeightDown, kBiasUp, kBiasGate, kBiasDown };
   static constexpr std::array inputs = {
       one("x"),           one("expert_ids"),   one("expert_weights"), one("weight_up"),     one("weight_gate"),

@@ -10,7 +10,7 @@ struct ResidualAdd {
     sequential, pre-norm    (residual + attention + attention_bias + final_bias) / mp + hidden
     sequential, post-norm   residual + hidden + final_bias       (residual is mlp_gemm's second output)
     parallel                hidden + attention + (residual + final_bias + attention_bias) / mp
-    sequential = mlp_after_attn, pre-norm = pre_layer_norm (plays no part in a parallel layer), mp = tensor-parallel size.
+    sequential = mlp_after_attn, pre-norm = pre_layer_norm (no part in a parallel layer), mp = tensor-parallel size.
     hidden: the MLP's output, residual, attention?: [T, D] f32   attention_bias?, final_bias?: [D]   ->   output [T, D].
     An absent term is zero. Source: DeepSpeed-Inference's ResidualAddOp.)";
   enum Input { kHidden, kResidual, kAttention, kAttentionBias, kFinalBias };

@@ -7,7 +7,8 @@ namespace weft {
 
 struct RmsNorm {
   static constexpr std::string_view name = "rms_norm", doc = R"(
-    y = x / sqrt(mean(x^2) + eps) * gamma over the last dimension (no +1: a model that stores gamma - 1 adds it on load).
+    y = x / sqrt(mean(x^2) + eps) * gamma over the last dimension; no +1: a model that stores
+    gamma - 1 adds it on load.
     x [..., D] f32   gamma [D]   ->   y like x.  Source: Zhang, Sennrich, arXiv:1910.07467.)";
   enum Input { kX, kGamma };
   static constexpr std::array inputs = {one("x"), one("gamma")};

@@ -19,7 +19,7 @@ inline Rotary parse_rotary(std::string_view text) { return parse_enum(kRotaries,
 
 struct Rope {
   static constexpr std::string_view name = "rope", doc = R"(
-    Rotates pairs (a, b) of each head: (a, b) -> (a cos - b sin, b cos + a sin), cos and sin times attn_scale, of the angle
+    Rotates pairs of each head: (a, b) -> (a cos - b sin, b cos + a sin), cos and sin times attn_scale, of the angle
     position * theta^(-2i / rotary_dim) / factors[i]; frequency and angle are rounded to f32, as models were trained.
     half: pairs (i, i + rotary_dim / 2); interleaved: (2i, 2i + 1). Elements past rotary_dim pass through.
     x [T, H, d] f32   positions [T] i32   factors? [rotary_dim / 2] f32   ->   y like x.

@@ -19,8 +19,9 @@ struct SoftmaxContext {
     qkv [T, (n_head + 2 n_kv_head) d_head] f32   k_cache, v_cache [P, n_kv_head, page, d_head] f32, f16, bf16 or q8_0
     positions, slots (page id * page + offset; < 0: not stored), sequence_ids [T] i32   sequence_starts [S + 1] i32
     kv_lengths [S] i32: cached tokens, this step's included; 0 for an unused sequence   page_table [S, M] i32
-    q_gamma?, k_gamma?: [d_head] each head, or the whole row of heads   rope_factors? [rotary_dim / 2]: divide frequencies
-    sinks? [n_head]   ->   context [T, n_head d_head], and the caches, updated in place.
+    q_gamma?, k_gamma?: [d_head] each head, or the whole row of heads
+    rope_factors? [rotary_dim / 2]: divide frequencies   sinks? [n_head]
+    ->   context [T, n_head d_head], and the caches, updated in place.
     Tokens of a sequence stand together in position order; positions count cached tokens.
     ALiBi slopes: n = largest power of two <= n_head: 2^(-8k/n), k = 1..n, then 2^(-4k/n), k = 1, 3, 5, ...
     Source: DeepSpeed-Inference's SoftmaxContextOp; sinks: gpt-oss; paging: Kwon et al., SOSP 2023.)";

@@ -8,7 +8,8 @@ namespace weft {
 
 struct AppendPages {
   static constexpr std::string_view name = "append_pages", doc = R"(
-    cache' = the cache with rows[t] stored at slots[t], in place. A slot < 0 or past the cache: not stored; live rows only.
+    cache' = the cache with rows[t] stored at slots[t], in place. Slots < 0 or past the cache and
+    dead rows are not stored.
     cache [P, H, page, d] f32, f16, bf16 or q8_0   rows [T, H, d] f32   slots [T] i32, distinct   ->   cache'.)";
   enum Input { kCache, kRows, kSlots };
   static constexpr std::array inputs = {one("cache"), one("rows"), one("slots")};

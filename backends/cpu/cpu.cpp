@@ -21,8 +21,8 @@ class CpuBackend : public Backend {
   explicit CpuBackend(const CpuOptions& options)
       : isa_(cpu::choose_isa(options.isa)), team_(options.threads), kernels_(cpu::list_kernels(isa_)) {
     device_.name = "cpu";
-    device_.description = fmt::format("{}, {} thread{}, {}", cpu::cpu_name(), team_.size(),
-                                      team_.size() == 1 ? "" : "s", isa_.name);
+    device_.description =
+        fmt::format("{}, {} thread{}, {}", cpu::cpu_name(), team_.size(), team_.size() == 1 ? "" : "s", isa_.name);
     device_.bandwidth_gbps = 10.0 * team_.size();
     device_.gflops = 8.0 * isa_.lanes * team_.size();
     device_.memory_bytes = cpu::usable_memory();
@@ -36,13 +36,13 @@ class CpuBackend : public Backend {
 
   Buffer allocate(int device, size_t bytes) override {
     auto* data = static_cast<std::byte*>(
-        ::operator new(std::max<size_t>(bytes, 1), std::align_val_t{alignment_of(bytes)}, std::nothrow));
+        ::operator new (std::max<size_t>(bytes, 1), std::align_val_t{alignment_of(bytes)}, std::nothrow));
     require(data != nullptr, "cpu: no memory for {} bytes", bytes);
     if (bytes >= kHugePage) madvise(data, bytes, MADV_HUGEPAGE);  // a hint: failing changes nothing
     return {*this, device, data, bytes};
   }
   void release(int, std::byte* data, size_t bytes) noexcept override {
-    ::operator delete(data, std::align_val_t{alignment_of(bytes)});
+    ::operator delete (data, std::align_val_t{alignment_of(bytes)});
   }
   void write(int, std::byte* to, const void* from_host, size_t bytes) override {
     if (bytes > 0) std::memcpy(to, from_host, bytes);

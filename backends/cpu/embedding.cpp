@@ -1,4 +1,5 @@
-// embedding: tasks are tokens, one phase: a row of each table decoded and added. Bound by memory latency, a row a token.
+// embedding: tasks are tokens, one phase: a row of each table decoded and added. Bound by memory latency, a row a
+// token.
 #include "ops/embedding.h"
 
 #include <cstring>

@@ -79,8 +79,8 @@ void Heads::append(int64_t t, int64_t first, int64_t last, std::byte* scratch) c
   float* const key = turn + op_.rotary_dim;
   for (int64_t i = 0; i < half; ++i) {
     const float frequency = frequencies_[static_cast<size_t>(i)];
-    const float angle = static_cast<float>(positions_.as<int32_t>()[t]) *
-                        (factors_ ? frequency / factors_.as<float>()[i] : frequency);
+    const float angle =
+        static_cast<float>(positions_.as<int32_t>()[t]) * (factors_ ? frequency / factors_.as<float>()[i] : frequency);
     turn[i] = static_cast<float>(std::cos(static_cast<double>(angle))) * op_.rope_attn_scale;
     turn[half + i] = static_cast<float>(std::sin(static_cast<double>(angle))) * op_.rope_attn_scale;
   }

@@ -17,10 +17,9 @@ Kernel shared_out(const ref::Primitive& primitive) {
           .prepare = [&primitive](const Call& call, Steps& steps) {
             auto& cpu = static_cast<CpuSteps&>(steps);
             cpu.begin(call, 0);
-            cpu.phase([&primitive, call] { return primitive.rows(call); },
-                      [&primitive, call](int64_t first, int64_t last, const Worker&) {
-                        primitive.run(call, first, last);
-                      });
+            cpu.phase(
+                [&primitive, call] { return primitive.rows(call); },
+                [&primitive, call](int64_t first, int64_t last, const Worker&) { primitive.run(call, first, last); });
           }};
 }
 
@@ -28,16 +27,17 @@ Kernel shared_out(const ref::Primitive& primitive) {
 
 std::vector<Kernel> list_kernels(const IsaKernels& isa) {
   std::vector<Kernel> kernels = {
-      qkv_gemm(isa),                                //
-      softmax_context(isa),                         //
-      vector_matmul(isa),                           //
-      linear(isa),                                  //
-      mlp_gemm_residual_add(isa), mlp_gemm(isa),    //
-      gelu_gemm(isa),                               //
-      residual_add(isa),                            //
-      layer_norm(isa),                              //
-      rms_norm(isa),                                //
-      embedding(isa),                               //
+      qkv_gemm(isa),         //
+      softmax_context(isa),  //
+      vector_matmul(isa),    //
+      linear(isa),           //
+      mlp_gemm_residual_add(isa),
+      mlp_gemm(isa),      //
+      gelu_gemm(isa),     //
+      residual_add(isa),  //
+      layer_norm(isa),    //
+      rms_norm(isa),      //
+      embedding(isa),     //
   };
   for (const ref::Primitive& primitive : ref::primitives()) kernels.push_back(shared_out(primitive));
   return kernels;

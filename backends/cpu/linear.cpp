@@ -42,14 +42,14 @@ Kernel linear(const IsaKernels& isa) {
 }
 
 Kernel vector_matmul(const IsaKernels& isa) {
-  return {.name = fmt::format("vector_matmul.{}", isa.name),
-          .covers = {VectorMatmul::name},
-          .arithmetic = Arithmetic::f32,
-          .refuses = [](const Match& match,
-                        const DeviceInfo&) { return refuses_weights(match, VectorMatmul::kWeight); },
-          .layout = nullptr,
-          .workspace = nullptr,
-          .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, {}, call, steps); }};
+  return {
+      .name = fmt::format("vector_matmul.{}", isa.name),
+      .covers = {VectorMatmul::name},
+      .arithmetic = Arithmetic::f32,
+      .refuses = [](const Match& match, const DeviceInfo&) { return refuses_weights(match, VectorMatmul::kWeight); },
+      .layout = nullptr,
+      .workspace = nullptr,
+      .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, {}, call, steps); }};
 }
 
 }  // namespace weft::cpu

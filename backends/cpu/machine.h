@@ -19,7 +19,7 @@ size_t usable_memory();
 std::string cpu_name();
 
 // Parsers, apart from the files they read. -1: no limit.
-double parse_cpu_max(std::string_view text);   // "200000 100000" -> 2 cores
-int64_t parse_bytes(std::string_view text);    // "max" or a number
+double parse_cpu_max(std::string_view text);  // "200000 100000" -> 2 cores
+int64_t parse_bytes(std::string_view text);   // "max" or a number
 
 }  // namespace weft::cpu

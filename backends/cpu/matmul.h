@@ -1,8 +1,8 @@
 // Weights as lists of row blocks, multiplied by ranges of rows: what every projection is made of.
 //
 // Tasks are units of kRowUnit rows and a thread's share of them is contiguous. How rows and tokens are cut changes no
-// output: each element is the same arithmetic whatever its tile (isa/matmul.cpp), so results are equal to the bit at any
-// number of threads and tokens.
+// output: each element is the same arithmetic whatever its tile (isa/matmul.cpp), so results are equal to the bit at
+// any number of threads and tokens.
 #pragma once
 
 #include <algorithm>

@@ -6,14 +6,18 @@ namespace {
 Act plain(Activation activation) {
   switch (activation) {
     case Activation::gelu_tanh:
-    case Activation::gated_gelu_tanh: return Act::gelu_tanh;
+    case Activation::gated_gelu_tanh:
+      return Act::gelu_tanh;
     case Activation::gelu_erf:
-    case Activation::gated_gelu_erf: return Act::gelu_erf;
+    case Activation::gated_gelu_erf:
+      return Act::gelu_erf;
     case Activation::relu:
-    case Activation::gated_relu: return Act::relu;
+    case Activation::gated_relu:
+      return Act::relu;
     case Activation::silu:
     case Activation::gated_silu:
-    case Activation::gated_swiglu_clamped: break;  // the last belongs to moe_experts: infer refuses it here
+    case Activation::gated_swiglu_clamped:
+      break;  // the last belongs to moe_experts: infer refuses it here
   }
   return Act::silu;
 }

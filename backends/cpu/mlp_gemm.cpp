@@ -48,11 +48,11 @@ void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
   const bool chained = call.in.size() > 1;  // with residual_add: the chain's output is its own
   const Mlp mlp(isa, op.activation, call, MlpGemm::kWeightInterm, MlpGemm::kBias, MlpGemm::kWeightOut);
   const int64_t d = mlp.d_model(), capacity = call.input(MlpGemm::kInput).dim(0);
-  const Sum sum{call.input(MlpGemm::kInput).as<float>(), call.input(MlpGemm::kResidual).as<float>(),
-                call.input(MlpGemm::kInputBias).as<float>(),
-                Norm{&isa, op.norm, op.eps, call.input(MlpGemm::kGamma).as<float>(),
-                     call.input(MlpGemm::kBeta).as<float>(), d},
-                chained ? nullptr : call.out[1].as<float>()};
+  const Sum sum{
+      call.input(MlpGemm::kInput).as<float>(), call.input(MlpGemm::kResidual).as<float>(),
+      call.input(MlpGemm::kInputBias).as<float>(),
+      Norm{&isa, op.norm, op.eps, call.input(MlpGemm::kGamma).as<float>(), call.input(MlpGemm::kBeta).as<float>(), d},
+      chained ? nullptr : call.out[1].as<float>()};
   const auto tokens = [type = call.out[0].type, live = call.live] { return live_count(type, live); };
   float* const interm = reinterpret_cast<float*>(call.workspace);
   const size_t scratch = Mlp::scratch_bytes(mlp.d_ff());

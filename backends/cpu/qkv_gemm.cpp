@@ -26,8 +26,8 @@ void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
   const Weights weights(call.inputs(QkvGemm::kWeight));
   const Bias bias(call.inputs(QkvGemm::kBias));
   const int64_t d = weights.k(), n = weights.rows(), capacity = x.dim(0);
-  const Norm norm{&isa, op.norm, op.eps, call.input(QkvGemm::kGamma).as<float>(),
-                  call.input(QkvGemm::kBeta).as<float>(), d};
+  const Norm norm{
+      &isa, op.norm, op.eps, call.input(QkvGemm::kGamma).as<float>(), call.input(QkvGemm::kBeta).as<float>(), d};
   const auto tokens = [type = qkv.type, live = call.live] { return live_count(type, live); };
   float* const norm_out = call.out[1].as<float>();
 

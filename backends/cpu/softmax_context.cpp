@@ -1,6 +1,6 @@
-// softmax_context. Phase 1, tasks are tokens: queries to the workspace, keys and values to the cache (heads.h). Phase 2,
-// tasks are (kv head, tile of queries), kv head outermost: the tile's queries of one sequence, all query heads of the
-// group as rows, against one page of keys after another with an online softmax in f32. A plan of one token needs no
+// softmax_context. Phase 1, tasks are tokens: queries to the workspace, keys and values to the cache (heads.h). Phase
+// 2, tasks are (kv head, tile of queries), kv head outermost: the tile's queries of one sequence, all query heads of
+// the group as rows, against one page of keys after another with an online softmax in f32. A plan of one token needs no
 // barrier between them: a kv head is appended and read by the same thread.
 //
 // Bound by the cache's bytes at one token (each key and value read once for the whole group), by FMA in prefill. Work
@@ -63,17 +63,25 @@ class Attend {
   /// Rows of a tile: query r belongs to token first + r / group, head h * group + r % group.
   struct Rows {
     int64_t h, first, n;
-    float* scores;              // [n, page]
-    float* sums;                // [n, q_stride]: of weighted values
+    float* scores;               // [n, page]
+    float* sums;                 // [n, q_stride]: of weighted values
     float *peak, *total, *keep;  // [n]: largest score so far, sum of exponentials below it, factor for what came before
-    float* values;              // [page, q_stride]: decoded
+    float* values;               // [page, q_stride]: decoded
     std::byte* scratch;
   };
 
   void run_sequence(int64_t h, int64_t first, int64_t last, std::byte* scratch) const {
     const int64_t group = heads_.group(), stride = heads_.q_stride(), n = (last - first) * group;
-    Rows rows{.h = h, .first = first, .n = n, .scores = reinterpret_cast<float*>(scratch + kMatmulScratch),
-              .sums = nullptr, .peak = nullptr, .total = nullptr, .keep = nullptr, .values = nullptr, .scratch = scratch};
+    Rows rows{.h = h,
+              .first = first,
+              .n = n,
+              .scores = reinterpret_cast<float*>(scratch + kMatmulScratch),
+              .sums = nullptr,
+              .peak = nullptr,
+              .total = nullptr,
+              .keep = nullptr,
+              .values = nullptr,
+              .scratch = scratch};
     rows.values = rows.scores + n * page_;
     rows.sums = rows.values + page_ * stride;
     rows.peak = rows.sums + n * stride;
@@ -215,10 +223,11 @@ void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
   const bool wanted = call.out[0].data != nullptr;
 
   if (one_token) {
-    cpu.phase([=] { return tokens() * kv_heads; }, [=](int64_t first, int64_t last, const Worker& worker) {
-      attend.heads().append(0, first, last, worker.scratch);
-      for (int64_t h = first; wanted && h < last; ++h) attend.run(h, 0, 1, worker.scratch);
-    });
+    cpu.phase([=] { return tokens() * kv_heads; },
+              [=](int64_t first, int64_t last, const Worker& worker) {
+                attend.heads().append(0, first, last, worker.scratch);
+                for (int64_t h = first; wanted && h < last; ++h) attend.run(h, 0, 1, worker.scratch);
+              });
     return;
   }
   cpu.phase(tokens, [=](int64_t first, int64_t last, const Worker& worker) {

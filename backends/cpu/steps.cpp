@@ -59,7 +59,7 @@ CpuSegment::CpuSegment(CpuSteps&& steps)
       n_barriers_(steps.n_barriers_),
       scratch_stride_((steps.scratch_bytes_ + kAlign - 1) / kAlign * kAlign) {
   const size_t bytes = scratch_stride_ * static_cast<size_t>(team_.size());
-  if (bytes > 0) scratch_ = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{kAlign}));
+  if (bytes > 0) scratch_ = static_cast<std::byte*>(::operator new (bytes, std::align_val_t{kAlign}));
   member_ = [this](int thread, int n_threads) {
     const Worker worker{thread, scratch_ + scratch_stride_ * static_cast<size_t>(thread)};
     for (const CpuSteps::Phase& phase : phases_) {
@@ -71,7 +71,7 @@ CpuSegment::CpuSegment(CpuSteps&& steps)
   };
 }
 
-CpuSegment::~CpuSegment() { ::operator delete(scratch_, std::align_val_t{kAlign}); }
+CpuSegment::~CpuSegment() { ::operator delete (scratch_, std::align_val_t{kAlign}); }
 
 void CpuSegment::launch() { team_.run(member_); }
 

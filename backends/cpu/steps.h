@@ -99,6 +99,8 @@ class CpuSegment : public Segment {
 };
 
 /// Share `part` of `parts` of n tasks: contiguous, sizes differ by at most one.
-constexpr int64_t share_begin(int64_t n, int64_t part, int64_t parts) { return n / parts * part + std::min(n % parts, part); }
+constexpr int64_t share_begin(int64_t n, int64_t part, int64_t parts) {
+  return n / parts * part + std::min(n % parts, part);
+}
 
 }  // namespace weft::cpu

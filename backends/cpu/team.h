@@ -55,8 +55,8 @@ class Team {
   std::mutex running_;
   Barrier barrier_;
   const Member* member_ = nullptr;
-  alignas(64) std::atomic<uint32_t> started_{0};   // published by run(), read by each thread as it enters
-  alignas(64) std::atomic<int> finished_{0};  // added to by each thread as it leaves
+  alignas(64) std::atomic<uint32_t> started_{0};  // published by run(), read by each thread as it enters
+  alignas(64) std::atomic<int> finished_{0};      // added to by each thread as it leaves
 };
 
 }  // namespace weft::cpu

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "ops/all.h"
+#include "ops/catalogue.h"
 
 namespace weft {
 namespace {

@@ -5,7 +5,8 @@
 
 #include "convert/safetensors.h"
 #include "examples/cli/commands.h"
-#include "ops/quant/all.h"
+#include "ops/quant/f32.h"
+#include "ops/quant/find.h"
 
 namespace weft::cli {
 namespace {

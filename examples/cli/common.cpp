@@ -9,7 +9,7 @@
 #include "convert/quantized.h"
 #include "convert/tokenizer_json.h"
 #include "examples/cli/commands.h"
-#include "ops/quant/all.h"
+#include "ops/quant/find.h"
 
 namespace weft::cli {
 

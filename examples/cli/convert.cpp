@@ -6,7 +6,7 @@
 
 #include "convert/open_model.h"
 #include "examples/cli/commands.h"
-#include "ops/quant/all.h"
+#include "ops/quant/find.h"
 
 namespace weft::cli {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "convert/safetensors.h"
 #include "examples/cli/commands.h"
-#include "ops/quant/all.h"
+#include "ops/quant/f32.h"
 
 namespace weft::cli {
 namespace {

@@ -1,7 +1,7 @@
 #include "convert/open_model.h"
 #include "examples/cli/commands.h"
 #include "graph/passes/passes.h"
-#include "ops/all.h"
+#include "ops/catalogue.h"
 
 namespace weft::cli {
 namespace {

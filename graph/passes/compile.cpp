@@ -22,21 +22,43 @@ Plan compile(const Graph& graph, std::span<const Device> devices, const CompileO
     limit.push_back(given ? *options.memory_limit[d] : devices[d].info().memory_bytes);
   }
   budget = limit;
-  // place counts weights and state; arenas are known only afterwards, so an overflow lowers that device's budget.
-  for (int round = 0; round < 8; ++round) {
-    Plan plan = passes::select(graph, devices, passes::place(graph, devices, options, budget), options);
+  const auto make = [&](std::span<const int> node_device) {
+    Plan plan = passes::select(graph, devices, node_device, options);
     passes::fold(plan);
     passes::schedule(plan);
     passes::memory(plan);
-    bool fits = true;
-    for (size_t d = 0; d < devices.size(); ++d) {
-      const size_t total = plan.bytes[d].total();
-      if (total <= limit[d]) continue;
-      fits = false;
-      budget[d] -= std::min(budget[d], total - limit[d]);
+    return plan;
+  };
+  const auto fits = [&](const Plan& plan) {
+    bool all = true;
+    for (size_t d = 0; d < devices.size(); ++d) all = all && plan.bytes[d].total() <= limit[d];
+    return all;
+  };
+  std::optional<Plan> best;
+  // place counts weights and state; arenas are known only afterwards, so an overflow lowers that device's budget.
+  for (int round = 0; round < 8 && !best; ++round) {
+    std::vector<int> node_device;
+    try {
+      node_device = passes::place(graph, devices, options, budget);
+    } catch (const Error&) {
+      if (round == 0) throw;
+      break;  // nothing fits the lowered budgets
     }
-    if (fits) return plan;
+    Plan plan = make(node_device);
+    if (fits(plan)) best = std::move(plan);
+    for (size_t d = 0; d < devices.size() && !best; ++d) {
+      const size_t total = plan.bytes[d].total();
+      if (total > limit[d]) budget[d] -= std::min(budget[d], total - limit[d]);
+    }
   }
+  // Chains, folding and lowered budgets are not in place's estimate: one device alone may prove faster, or fit at last.
+  if (devices.size() > 1) {
+    for (const std::vector<int>& node_device : passes::place_on_one(graph, devices, options, limit)) {
+      Plan plan = make(node_device);
+      if (fits(plan) && (!best || plan.predicted_us < best->predicted_us)) best = std::move(plan);
+    }
+  }
+  if (best) return std::move(*best);
   std::vector<std::string> offered;
   for (size_t d = 0; d < devices.size(); ++d) offered.push_back(fmt::format("{} {}", devices[d].info().name, limit[d]));
   fail("the plan does not fit in memory: its activations come on top of weights and state; bytes offered: {}",

@@ -155,7 +155,10 @@ void memory(Plan& plan) {
       items.push_back({step.workspace_bytes, static_cast<int>(s), static_cast<int>(s)});
       offsets.push_back(&step.workspace_offset);
     }
-    bytes.arena = assign_offsets(items, alignment, kLiveBytes);
+    const bool idle = items.empty() && std::ranges::none_of(plan.steps, [&](const Step& step) {
+                        return static_cast<size_t>(step.device) == d;
+                      });
+    bytes.arena = idle ? 0 : assign_offsets(items, alignment, kLiveBytes);  // an idle device may have no memory at all
     for (size_t i = 0; i < items.size(); ++i) *offsets[i] = items[i].offset;
   }
 }

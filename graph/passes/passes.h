@@ -14,6 +14,9 @@ namespace passes {
 /// Never over budget, and never slower in prediction than the best single device that fits.
 std::vector<int> place(const Graph& graph, std::span<const Device> devices, const CompileOptions& options,
                        std::span<const size_t> budget);
+/// Everything on one device: a placement for each device where that can be (memory, kernels, --place, state).
+std::vector<std::vector<int>> place_on_one(const Graph& graph, std::span<const Device> devices,
+                                           const CompileOptions& options, std::span<const size_t> budget);
 
 /// 2. select: the first kernel (longest chain first) that accepts, else the fallback, else an Error with every reason.
 Plan select(const Graph& graph, std::span<const Device> devices, std::span<const int> node_device,

@@ -1,10 +1,12 @@
 // place: a device for each node. Candidates are contiguous runs over the devices in every order (dense models: one
 // hand-over a step) found by dynamic programming, then single-node moves; each candidate is judged by the same exact
-// evaluation of time and memory, so the result is never over budget and never worse than one device that fits.
+// evaluation of time and memory, so the result is never over budget and never worse than one device that fits. Nodes
+// that may not run on the device of their run (no kernel, --place, a state elsewhere) go where they are fastest.
 #include <fnmatch.h>
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -28,37 +30,73 @@ class Problem {
     time_.resize(items_.size() * devices.size());
     for (size_t i = 0; i < items_.size(); ++i) {
       const std::optional<size_t> forced = forced_device(graph.node(items_[i]), options);
+      const std::span<double> times = std::span(time_).subspan(i * devices.size(), devices.size());
       for (size_t d = 0; d < devices.size(); ++d) {
-        time_[i * devices.size() + d] =
-            forced && *forced != d ? kNever : predict_node_us(graph, items_[i], devices[d], options);
+        times[d] = forced && *forced != d ? kNever : predict_node_us(graph, items_[i], devices[d], options);
       }
-      owned_.push_back(owned_bytes(items_[i]));
+      // What can run nowhere goes anywhere: select then names the node, the device and the reasons.
+      if (std::ranges::min(times) == kNever) {
+        for (size_t d = 0; d < devices.size(); ++d) times[d] = forced && *forced != d ? kNever : 0;
+      }
+      owned_.push_back(owned_sources(items_[i]));
+    }
+    keep_states_together();
+    std::set<std::pair<NodeId, size_t>> counted;
+    reserved_.resize(devices.size(), 0);
+    for (size_t i = 0; i < items_.size(); ++i) {
+      const auto times = std::span(time_).subspan(i * devices.size(), devices.size());
+      fastest_.push_back(static_cast<size_t>(std::ranges::min_element(times) - times.begin()));
+      const auto choices = std::ranges::count_if(times, [](double t) { return t < kNever; });
+      bound_.push_back(devices.size() > 1 && choices == 1);
+      if (!bound_[i]) continue;
+      for (const auto& [source, bytes] : owned_[i]) {
+        if (counted.insert({source, fastest_[i]}).second) reserved_[fastest_[i]] += bytes;
+      }
     }
   }
 
   size_t n_items() const { return items_.size(); }
   size_t n_devices() const { return devices_.size(); }
   double time(size_t item, size_t device) const { return time_[item * devices_.size() + device]; }
-  size_t budget(size_t device) const { return budget_[device]; }
+  /// Where an item goes whose run is on `device`.
+  size_t goes_to(size_t item, size_t device) const { return time(item, device) < kNever ? device : fastest_[item]; }
+  /// Bytes for runs: those of items that can go nowhere else are set aside.
+  size_t budget(size_t device) const { return budget_[device] - std::min(budget_[device], reserved_[device]); }
   size_t owned(size_t item) const {
+    if (bound_[item]) return 0;
     return std::accumulate(owned_[item].begin(), owned_[item].end(), size_t{0},
                            [](size_t sum, const auto& o) { return sum + o.second; });
   }
-  NodeId node(size_t item) const { return items_[item]; }
+  /// A device for each node of the graph; a source's is that of a reader.
+  std::vector<int> by_node(std::span<const int> placement) const {
+    std::vector<int> devices(static_cast<size_t>(graph_.size()), 0);
+    for (size_t i = 0; i < items_.size(); ++i) {
+      devices[static_cast<size_t>(items_[i])] = placement[i];
+      for (const Value& value : graph_.node(items_[i]).in.all()) {
+        if (is_source(graph_.node(value.node))) devices[static_cast<size_t>(value.node)] = placement[i];
+      }
+    }
+    return devices;
+  }
 
-  /// Exact: node times plus each value crossing to each device that reads it. Infinite if over memory anywhere.
+  /// Exact: node times plus each value crossing to each device that reads it. Infinite if over memory anywhere or if a
+  /// state would be on two devices.
   double evaluate(std::span<const int> placement) const {
     double total = 0;
     std::vector<size_t> used(devices_.size(), 0);
     std::set<std::pair<NodeId, int>> held;  // (weight or state node, device)
     std::set<std::pair<size_t, int>> moved;
-    std::vector<int> by_node(static_cast<size_t>(graph_.size()), -1);
+    std::vector<int> by_node(static_cast<size_t>(graph_.size()), -1), state_on = by_node;
     for (size_t i = 0; i < items_.size(); ++i) {
       const int d = placement[i];
       by_node[static_cast<size_t>(items_[i])] = d;
       total += time(i, static_cast<size_t>(d));
       for (const auto& [source, bytes] : owned_[i]) {
         if (held.insert({source, d}).second) used[static_cast<size_t>(d)] += bytes;
+        if (graph_.node(source).as<StateOp>() == nullptr) continue;
+        int& home = state_on[static_cast<size_t>(source)];
+        if (home >= 0 && home != d) return kNever;
+        home = d;
       }
       for (const Value& value : graph_.node(items_[i]).in.all()) {
         const int from = by_node[static_cast<size_t>(value.node)];
@@ -98,35 +136,52 @@ class Problem {
   }
 
  private:
-  std::vector<std::pair<NodeId, size_t>> owned_bytes(NodeId id) const {
+  /// Weights and states an item reads or updates, with their bytes.
+  std::vector<std::pair<NodeId, size_t>> owned_sources(NodeId id) const {
     std::vector<std::pair<NodeId, size_t>> owned;
-    for (const Value& value : graph_.node(id).in.all()) {
-      NodeId source = value.node;
+    for (Value value : graph_.node(id).in.all()) {
       while (true) {  // follow aliases back to the state
-        const Node& from = graph_.node(source);
-        const int alias = source == value.node ? from.op->outputs[value.port].alias : from.op->outputs[0].alias;
+        const Node& from = graph_.node(value.node);
+        const int alias = from.op->outputs[value.port].alias;
         if (alias < 0) break;
-        source = from.in[static_cast<size_t>(alias)].node;
+        value = from.in[static_cast<size_t>(alias)];
       }
-      const Node& from = graph_.node(source);
-      if (from.as<WeightOp>() != nullptr || from.as<StateOp>() != nullptr)
-        owned.emplace_back(source, from.out[0].bytes());
+      const Node& from = graph_.node(value.node);
+      if (from.as<WeightOp>() != nullptr || from.as<StateOp>() != nullptr) {
+        owned.emplace_back(value.node, from.out[0].bytes());
+      }
     }
     return owned;
   }
 
+  /// All that touches a state runs on one device: where one of them cannot, none can.
+  void keep_states_together() {
+    std::map<NodeId, std::vector<size_t>> users;
+    for (size_t i = 0; i < items_.size(); ++i) {
+      for (const auto& [source, bytes] : owned_[i]) {
+        if (graph_.node(source).as<StateOp>() != nullptr) users[source].push_back(i);
+      }
+    }
+    for (const auto& [state, items] : users) {
+      for (size_t d = 0; d < devices_.size(); ++d) {
+        if (std::ranges::none_of(items, [&](size_t i) { return time(i, d) == kNever; })) continue;
+        for (const size_t i : items) time_[i * devices_.size() + d] = kNever;
+      }
+    }
+  }
+
   std::optional<size_t> forced_device(const Node& node, const CompileOptions& options) const {
-    const auto find = [&](const Device& wanted) -> std::optional<size_t> {
+    const auto find = [&](const std::string& state, const Device& wanted) {
       for (size_t d = 0; d < devices_.size(); ++d) {
         if (devices_[d].backend == wanted.backend && devices_[d].index == wanted.index) return d;
       }
-      return std::nullopt;
+      fail("state {} lives on {}, which the plan may not use", state, wanted.info().name);
     };
     if (options.state_device) {
       for (const Value& value : node.in.all()) {
         const StateOp* state = graph_.node(value.node).as<StateOp>();
         if (state == nullptr) continue;
-        if (const auto device = options.state_device(state->label)) return find(*device);
+        if (const auto device = options.state_device(state->label)) return find(state->label, *device);
       }
     }
     const std::string path = fmt::format("{}.{}", graph_.scope_name(node), node.op->name);
@@ -147,6 +202,9 @@ class Problem {
   std::vector<NodeId> items_;
   std::vector<double> time_;                                   // [item][device], microseconds
   std::vector<std::vector<std::pair<NodeId, size_t>>> owned_;  // weights and state an item needs on its device
+  std::vector<size_t> fastest_;                                // device, by item
+  std::vector<bool> bound_;                                    // items that only one of the devices can run
+  std::vector<size_t> reserved_;                               // bytes of bound items, by device
 };
 
 /// Best assignment of contiguous runs to the devices in the given order (a run may be empty).
@@ -166,8 +224,13 @@ std::vector<int> contiguous(const Problem& problem, std::span<const size_t> orde
       double time = best[first] + (first == 0 ? 0 : problem.transfer(crossing[first], last_device[first], device));
       size_t bytes = 0;
       for (size_t i = first; i < n; ++i) {
-        time += problem.time(i, device);
-        bytes += problem.owned(i);
+        const size_t at = problem.goes_to(i, device);
+        time += problem.time(i, at);
+        if (at == device) {
+          bytes += problem.owned(i);
+        } else {
+          time += problem.transfer(crossing[i], device, at) + problem.transfer(crossing[i + 1], at, device);
+        }
         if (time == kNever || bytes > problem.budget(device)) break;
         if (time < next[i + 1]) {
           next[i + 1] = time;
@@ -183,7 +246,7 @@ std::vector<int> contiguous(const Problem& problem, std::span<const size_t> orde
   std::vector<int> placement(n, 0);
   size_t end = n;
   for (size_t o = order.size(); o-- > 0;) {
-    for (size_t i = start[o][end]; i < end; ++i) placement[i] = static_cast<int>(order[o]);
+    for (size_t i = start[o][end]; i < end; ++i) placement[i] = static_cast<int>(problem.goes_to(i, order[o]));
     end = start[o][end];
   }
   return placement;
@@ -235,7 +298,11 @@ std::vector<int> place(const Graph& graph, std::span<const Device> devices, cons
       best = std::move(placement);
     }
   };
-  for (size_t d = 0; d < devices.size(); ++d) consider(std::vector<int>(problem.n_items(), static_cast<int>(d)));
+  for (size_t d = 0; d < devices.size(); ++d) {
+    std::vector<int> placement;
+    for (size_t i = 0; i < problem.n_items(); ++i) placement.push_back(static_cast<int>(problem.goes_to(i, d)));
+    consider(std::move(placement));
+  }
   if (devices.size() > 1) {
     const auto crossing = problem.crossing_bytes();
     std::vector<size_t> order(devices.size());
@@ -263,9 +330,18 @@ std::vector<int> place(const Graph& graph, std::span<const Device> devices, cons
     fail("the graph cannot be placed: weights and state take {} bytes; devices offer {}, or an op has no kernel there",
          needed, offered);
   }
-  std::vector<int> node_device(static_cast<size_t>(graph.size()), 0);
-  for (size_t i = 0; i < problem.n_items(); ++i) node_device[static_cast<size_t>(problem.node(i))] = best[i];
-  return node_device;
+  return problem.by_node(best);
+}
+
+std::vector<std::vector<int>> place_on_one(const Graph& graph, std::span<const Device> devices,
+                                           const CompileOptions& options, std::span<const size_t> budget) {
+  const Problem problem(graph, devices, options, budget);
+  std::vector<std::vector<int>> placements;
+  for (size_t d = 0; d < devices.size(); ++d) {
+    const std::vector<int> placement(problem.n_items(), static_cast<int>(d));
+    if (problem.evaluate(placement) < kNever) placements.push_back(problem.by_node(placement));
+  }
+  return placements;
 }
 
 }  // namespace weft::passes

@@ -9,6 +9,11 @@
 namespace weft::passes {
 namespace {
 
+bool is_read(const Graph& graph, NodeId id, std::span<const int> uses) {
+  const size_t first = graph.index({const_cast<Graph*>(&graph), id, 0});
+  return std::ranges::any_of(uses.subspan(first, graph.node(id).out.size()), [](int n) { return n > 0; });
+}
+
 /// The nodes of a chain starting at `id` whose ops are kernel.covers: each but the last is read once, by the next one.
 std::optional<Match> match_chain(const Graph& graph, NodeId id, const Kernel& kernel, std::span<const int> uses) {
   Match match{.graph = &graph, .nodes = {id}, .uses = {}};
@@ -21,6 +26,7 @@ std::optional<Match> match_chain(const Graph& graph, NodeId id, const Kernel& ke
     }
     if (total_uses != 1) return std::nullopt;
     for (NodeId candidate = from + 1; candidate < graph.size() && next < 0; ++candidate) {
+      if (!is_read(graph, candidate, uses)) continue;  // a fallback may leave dead readers
       for (const Value& value : graph.node(candidate).in.all()) {
         if (value.node == from) next = candidate;
       }

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 
-#include "ops/quant/all.h"
+#include "ops/quant/f16.h"
+#include "ops/quant/f32.h"
 
 namespace weft {
 namespace {

@@ -6,6 +6,7 @@
 #include "ops/quant/bf16.h"
 #include "ops/quant/f16.h"
 #include "ops/quant/f32.h"
+#include "ops/quant/find.h"
 #include "ops/quant/iq4_nl.h"
 #include "ops/quant/iq4_xs.h"
 #include "ops/quant/mxfp4.h"
@@ -44,17 +45,5 @@ inline constexpr std::array kAllTypes = {
     &tq1_0,   //
     &tq2_0,   //
 };
-
-/// Throws nothing: an unknown name or id gives the empty DType.
-constexpr DType find(std::string_view name) {
-  for (const TypeTraits* type : kAllTypes)
-    if (type->name == name) return *type;
-  return {};
-}
-constexpr DType find(uint32_t gguf_id) {
-  for (const TypeTraits* type : kAllTypes)
-    if (type->id == gguf_id) return *type;
-  return {};
-}
 
 }  // namespace weft::quant

@@ -50,7 +50,7 @@ struct CpuRun {
   std::vector<NodeId> chain;
   std::vector<bool> wanted;  // outputs of the last node; empty: all
   int repeats = 1;
-  int n_barriers = 0;        // out
+  int n_barriers = 0;  // out
 
   /// States are those of `g` before the run; they are not changed.
   Ports run(const OpGraph& g) {
@@ -127,15 +127,13 @@ inline std::vector<float> live_values(const HostTensor& tensor, const Live& live
   return values;
 }
 
-/// Largest difference within `tolerance` of the largest |expected|.
+/// Every difference within `tolerance` of the largest |expected|, or of `scale` if that is larger.
 inline void expect_close(const std::vector<float>& got, const std::vector<float>& expected, double tolerance,
-                         const std::string& what) {
+                         const std::string& what, double scale = 1e-30) {
   ASSERT_EQ(got.size(), expected.size()) << what;
-  double scale = 1e-30, worst = 0;
   for (const float e : expected) scale = std::max(scale, std::abs(static_cast<double>(e)));
   for (size_t i = 0; i < got.size(); ++i) {
     const double error = std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i]));
-    if (!(error <= worst)) worst = error;
     if (!(error <= tolerance * scale)) {
       ADD_FAILURE() << what << ": element " << i << " is " << got[i] << ", expected " << expected[i];
       return;

@@ -44,7 +44,8 @@ struct Case {
       for (int64_t r = 0; r < n; ++r) {
         double sum = 0;
         for (int64_t c = 0; c < k; ++c) {
-          sum += static_cast<double>(x[static_cast<size_t>(i * k + c)]) * static_cast<double>(w[static_cast<size_t>(r * k + c)]);
+          sum += static_cast<double>(x[static_cast<size_t>(i * k + c)]) *
+                 static_cast<double>(w[static_cast<size_t>(r * k + c)]);
         }
         out.push_back(static_cast<float>(sum));
       }
@@ -61,8 +62,9 @@ struct Case {
   }
 };
 
-const std::vector<std::array<int64_t, 3>> kShapes = {{1, 1, 1},   {1, 13, 31},   {2, 7, 33},   {1, 48, 64},  {3, 50, 96},
-                                                     {5, 17, 800}, {65, 49, 768}, {67, 61, 17}, {9, 100, 1600}};
+const std::vector<std::array<int64_t, 3>> kShapes = {{1, 1, 1},     {1, 13, 31},  {2, 7, 33},
+                                                     {1, 48, 64},   {3, 50, 96},  {5, 17, 800},
+                                                     {65, 49, 768}, {67, 61, 17}, {9, 100, 1600}};
 
 TEST(CpuMatmul, MatchesDoubleInEveryFormat) {
   for (const IsaKernels* isa : supported_isas()) {
@@ -75,7 +77,9 @@ TEST(CpuMatmul, MatchesDoubleInEveryFormat) {
         auto* y = reinterpret_cast<float*>(out.data());
         c.multiply(*isa, 0, n, 0, t, y);
         EXPECT_TRUE(out.intact());
-        testing::expect_close({y, y + t * n}, c.expected(), 2e-6, fmt::format("{} {} {}x{}x{}", isa->name, type->name, t, n, k));
+        testing::expect_close({y, y + t * n}, c.expected(), 2e-6,
+                              fmt::format("{} {} {}x{}x{}", isa->name, type->name, t, n, k),
+                              std::sqrt(static_cast<double>(k)));
       }
     }
   }
@@ -144,7 +148,9 @@ TEST(CpuMatmul, HalfPrecisionIsDecodedExactly) {
 }
 
 double gelu_erf(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }
-double gelu_tanh(double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x))); }
+double gelu_tanh(double x) {
+  return 0.5 * x * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+}
 double silu(double x) { return x / (1 + std::exp(-x)); }
 double relu(double x) { return x > 0 ? x : 0; }
 

@@ -120,9 +120,12 @@ TEST_F(StepsTest, AMissingBarrierWouldShow) {
         cells[static_cast<size_t>(i)] = 1;
       }
     });
-    steps.phase(2, [&](int64_t first, int64_t last, const Worker&) {
-      for (int64_t i = first; i < last; ++i) wrong |= i == 0 && cells[1] == 0;
-    }, After::nothing);
+    steps.phase(
+        2,
+        [&](int64_t first, int64_t last, const Worker&) {
+          for (int64_t i = first; i < last; ++i) wrong |= i == 0 && cells[1] == 0;
+        },
+        After::nothing);
     CpuSegment(std::move(steps)).launch();
   }
   if (!wrong) GTEST_SKIP() << "the machine ran the threads one after the other";
@@ -133,10 +136,11 @@ TEST_F(StepsTest, CountsAreReadAtRunTime) {
   int64_t live = 0, done = 0;
   std::mutex mutex;
   steps.begin(call({}, {}), 0);
-  steps.phase([&live] { return live; }, [&](int64_t first, int64_t last, const Worker&) {
-    const std::lock_guard lock(mutex);
-    done += last - first;
-  });
+  steps.phase([&live] { return live; },
+              [&](int64_t first, int64_t last, const Worker&) {
+                const std::lock_guard lock(mutex);
+                done += last - first;
+              });
   CpuSegment segment(std::move(steps));
   for (const int64_t n : {0, 1, 7, 64}) {
     live = n;

@@ -50,7 +50,9 @@ TEST(Team, RunsFromTwoThreadsQueue) {
   int counter = 0;  // guarded by the queue alone
   const auto caller = [&] {
     for (int i = 0; i < 100; ++i) {
-      team.run([&](int thread, int) { counter += thread == 0; });
+      team.run([&](int thread, int) {
+        if (thread == 0) ++counter;
+      });
     }
   };
   std::thread other(caller);

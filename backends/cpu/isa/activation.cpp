@@ -1,6 +1,6 @@
 // Activations and gates over rows that are still in cache. Bound by arithmetic: 20 to 40 operations an element.
-#include "backends/cpu/isa/math.h"
 #include "backends/cpu/isa/kernels.h"
+#include "backends/cpu/isa/math.h"
 
 namespace weft::cpu::WEFT_ISA {
 namespace {
@@ -24,10 +24,14 @@ struct Silu {
 template <typename F>
 WEFT_INLINE void with(Act act, F f) {
   switch (act) {
-    case Act::gelu_tanh: return f(GeluTanh{});
-    case Act::gelu_erf: return f(GeluErf{});
-    case Act::relu: return f(Relu{});
-    case Act::silu: return f(Silu{});
+    case Act::gelu_tanh:
+      return f(GeluTanh{});
+    case Act::gelu_erf:
+      return f(GeluErf{});
+    case Act::relu:
+      return f(Relu{});
+    case Act::silu:
+      return f(Silu{});
   }
 }
 

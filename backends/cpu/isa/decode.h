@@ -19,12 +19,18 @@ WEFT_INLINE void decode_as(const std::byte* row, float* out, int64_t n) {
 inline void decode(const RowBlock& row, float* out, int64_t n) {
   if (n % kLanes == 0) {
     switch (row.format) {
-      case Format::f32: return decode_as<Format::f32>(row.data, out, n);
-      case Format::f16: return decode_as<Format::f16>(row.data, out, n);
-      case Format::bf16: return decode_as<Format::bf16>(row.data, out, n);
-      case Format::q8_0: return decode_as<Format::q8_0>(row.data, out, n);
-      case Format::q4_0: return decode_as<Format::q4_0>(row.data, out, n);
-      case Format::other: break;
+      case Format::f32:
+        return decode_as<Format::f32>(row.data, out, n);
+      case Format::f16:
+        return decode_as<Format::f16>(row.data, out, n);
+      case Format::bf16:
+        return decode_as<Format::bf16>(row.data, out, n);
+      case Format::q8_0:
+        return decode_as<Format::q8_0>(row.data, out, n);
+      case Format::q4_0:
+        return decode_as<Format::q4_0>(row.data, out, n);
+      case Format::other:
+        break;
     }
   }
   row.decode(row.data, out, static_cast<size_t>(n));

@@ -4,11 +4,11 @@
 // kLanes partial sums over ascending k, lane l taking the elements k = l mod kLanes, then sum(). The decoded values
 // are the format's own (Loader and RowBlock::decode agree to the bit). So logits do not depend on how work was split.
 //
-// One token: kGemvRows rows at once, decoded in registers, one accumulator each, the next rows prefetched at the rate
-// these are used. Bound by memory; q4_0 by decoding.
-// More tokens: a tile of kDecodeRows rows x kChunk columns is decoded once into L1/L2 and multiplied with all tokens of a
-// tile by a register block of kBlockTokens x kBlockRows accumulators; between chunks of columns the accumulators
-// wait in scratch. Bound by the FMA units.
+// Up to four tokens: several rows at once, decoded in registers, one accumulator for each row and token, each row's
+// stream prefetched 512 bytes ahead. Bound by memory; q4_0 by decoding.
+// More tokens: a tile of kDecodeRows rows x kChunk columns is decoded once into L1/L2 and multiplied with all tokens of
+// a tile by a register block of kBlockTokens x kBlockRows accumulators; between chunks of columns the accumulators wait
+// in scratch. Bound by the FMA units.
 #include "backends/cpu/isa/decode.h"
 #include "backends/cpu/isa/kernels.h"
 
@@ -17,41 +17,68 @@ namespace {
 
 int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/// The lines of `Bytes` bytes, which may lie past the weight: prefetching never faults.
-template <int Bytes>
-WEFT_INLINE void prefetch(const std::byte* p) {
-  for (int i = 0; i < Bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(p + i), _MM_HINT_T0);
+constexpr int64_t kGemvTokens = 4;
+
+/// Rows at once for so many tokens: T x R accumulators, and the decoded vectors, in registers.
+constexpr int gemv_rows(int tokens) {
+  if (tokens == 1) return 8;
+  return kLanes == 16 ? (tokens == 2 ? 8 : 4) : (tokens == 2 ? 4 : 2);
 }
 
-template <Format F, int R>
-void gemv(const float* x, int64_t k, const std::byte* w, size_t row_bytes, float* out) {
+template <Format F, int T, int R>
+void gemv(const Matmul& m, int64_t first) {
   constexpr int kStep = Loader<F>::kStep, kVectors = kStep / kLanes;
-  V acc[R];
-  for (int r = 0; r < R; ++r) acc[r] = set(0);
-  const std::byte* ahead = w + R * row_bytes;
-  for (int64_t i = 0; i < k; i += kStep) {
-    prefetch<R * Loader<F>::kBytes>(ahead);
-    ahead += R * Loader<F>::kBytes;
-    V xs[kVectors];
-    for (int v = 0; v < kVectors; ++v) xs[v] = load(x + i + v * kLanes);
+  constexpr size_t kAhead = 512;  // bytes, of each row's own stream
+  const size_t row_bytes = m.w.row_bytes;
+  const std::byte* w = m.w.data + static_cast<size_t>(first) * row_bytes;
+  V acc[T][R];
+  for (int t = 0; t < T; ++t) {
+    for (int r = 0; r < R; ++r) acc[t][r] = set(0);
+  }
+  for (int64_t i = 0; i < m.k; i += kStep) {
+    if (i % Loader<F>::kLine == 0) {  // prefetching past the weight is harmless: it never faults
+      size_t ahead = static_cast<size_t>(i / kStep) * Loader<F>::kBytes + kAhead;
+      if (ahead >= row_bytes) ahead += (R - 1) * row_bytes;  // the row that follows is being read: go on R rows later
+      for (int r = 0; r < R; ++r) {
+        _mm_prefetch(reinterpret_cast<const char*>(w + static_cast<size_t>(r) * row_bytes + ahead), _MM_HINT_T0);
+      }
+    }
+    V xs[T][kVectors];
+    for (int t = 0; t < T; ++t) {
+      for (int v = 0; v < kVectors; ++v) xs[t][v] = load(m.x + t * m.x_stride + i + v * kLanes);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       V ws[kVectors];
       Loader<F>::at(w + static_cast<size_t>(r) * row_bytes, i, ws);
-      for (int v = 0; v < kVectors; ++v) acc[r] = fma(ws[v], xs[v], acc[r]);
+      for (int t = 0; t < T; ++t) {
+        for (int v = 0; v < kVectors; ++v) acc[t][r] = fma(ws[v], xs[t][v], acc[t][r]);
+      }
     }
   }
-  for (int r = 0; r < R; ++r) out[r] = sum(acc[r]);
+  for (int t = 0; t < T; ++t) {
+    for (int r = 0; r < R; ++r) m.out[t * m.out_stride + first + r] = sum(acc[t][r]);
+  }
+}
+
+template <Format F, int T>
+void gemv_all(const Matmul& m) {
+  int64_t n = 0;
+  for (; n + gemv_rows(T) <= m.n_rows; n += gemv_rows(T)) gemv<F, T, gemv_rows(T)>(m, n);
+  for (; n < m.n_rows; ++n) gemv<F, T, 1>(m, n);
 }
 
 template <Format F>
-void gemv_rows(const Matmul& m) {
-  int64_t n = 0;
-  for (; n + kGemvRows <= m.n_rows; n += kGemvRows) {
-    gemv<F, kGemvRows>(m.x, m.k, m.w.data + static_cast<size_t>(n) * m.w.row_bytes, m.w.row_bytes, m.out + n);
-  }
-  for (; n < m.n_rows; ++n) {
-    gemv<F, 1>(m.x, m.k, m.w.data + static_cast<size_t>(n) * m.w.row_bytes, m.w.row_bytes, m.out + n);
+void gemv_tokens(const Matmul& m) {
+  switch (m.n_tokens) {
+    case 1:
+      return gemv_all<F, 1>(m);
+    case 2:
+      return gemv_all<F, 2>(m);
+    case 3:
+      return gemv_all<F, 3>(m);
+    default:
+      return gemv_all<F, 4>(m);
   }
 }
 
@@ -61,8 +88,8 @@ struct Block {
   int64_t x_stride;
   const float* w;
   int64_t w_stride;
-  int64_t n;         // columns, a multiple of kLanes
-  float* acc;        // [tokens][kDecodeRows][kLanes]
+  int64_t n;   // columns, a multiple of kLanes
+  float* acc;  // [tokens][kDecodeRows][kLanes]
   float* out;
   int64_t out_stride;
   bool first, last;  // chunk
@@ -98,21 +125,31 @@ using Multiply = void (*)(const Block&);
 template <int T>
 Multiply pick(int64_t rows) {
   switch (rows) {
-    case 1: return multiply<T, 1>;
-    case 2: return multiply<T, 2>;
-    case 3: return multiply<T, 3>;
-    case 4: return multiply<T, 4>;
-    case 5: return multiply<T, 5>;
-    default: return multiply<T, 6>;
+    case 1:
+      return multiply<T, 1>;
+    case 2:
+      return multiply<T, 2>;
+    case 3:
+      return multiply<T, 3>;
+    case 4:
+      return multiply<T, 4>;
+    case 5:
+      return multiply<T, 5>;
+    default:
+      return multiply<T, 6>;
   }
 }
 
 Multiply pick(int64_t tokens, int64_t rows) {
   switch (tokens) {
-    case 1: return pick<1>(rows);
-    case 2: return pick<2>(rows);
-    case 3: return pick<3>(rows);
-    default: return pick<4>(rows);
+    case 1:
+      return pick<1>(rows);
+    case 2:
+      return pick<2>(rows);
+    case 3:
+      return pick<3>(rows);
+    default:
+      return pick<4>(rows);
   }
 }
 
@@ -126,8 +163,8 @@ void tile(const Matmul& m, int64_t t0, int64_t n_tokens, int64_t r0, int64_t n_r
     const int64_t n = least(kChunk, m.k - k0), padded = (n + kLanes - 1) / kLanes * kLanes;
     RowBlock part = w;
     for (int64_t r = 0; r < n_rows; ++r) {
-      part.data = w.data + static_cast<size_t>(r0 + r) * w.row_bytes +
-                  static_cast<size_t>(k0 / w.block_elems) * w.block_bytes;
+      part.data =
+          w.data + static_cast<size_t>(r0 + r) * w.row_bytes + static_cast<size_t>(k0 / w.block_elems) * w.block_bytes;
       float* row = w_tile + r * kChunkStride;
       decode(part, row, n);
       for (int64_t i = n; i < padded; ++i) row[i] = 0;
@@ -145,17 +182,17 @@ void tile(const Matmul& m, int64_t t0, int64_t n_tokens, int64_t r0, int64_t n_r
     }
     for (int64_t r = 0; r < n_rows; r += kBlockRows) {
       for (int64_t t = 0; t < n_tokens; t += kBlockTokens) {
-        pick(least(kBlockTokens, n_tokens - t), least(kBlockRows, n_rows - r))(
-            {.x = x + t * x_stride,
-             .x_stride = x_stride,
-             .w = w_tile + r * kChunkStride,
-             .w_stride = kChunkStride,
-             .n = padded,
-             .acc = acc + (t * kDecodeRows + r) * kLanes,
-             .out = m.out + (t0 + t) * m.out_stride + r0 + r,
-             .out_stride = m.out_stride,
-             .first = k0 == 0,
-             .last = k0 + kChunk >= m.k});
+        pick(least(kBlockTokens, n_tokens - t),
+             least(kBlockRows, n_rows - r))({.x = x + t * x_stride,
+                                             .x_stride = x_stride,
+                                             .w = w_tile + r * kChunkStride,
+                                             .w_stride = kChunkStride,
+                                             .n = padded,
+                                             .acc = acc + (t * kDecodeRows + r) * kLanes,
+                                             .out = m.out + (t0 + t) * m.out_stride + r0 + r,
+                                             .out_stride = m.out_stride,
+                                             .first = k0 == 0,
+                                             .last = k0 + kChunk >= m.k});
       }
     }
   }
@@ -164,14 +201,21 @@ void tile(const Matmul& m, int64_t t0, int64_t n_tokens, int64_t r0, int64_t n_r
 }  // namespace
 
 void matmul(const Matmul& m) {
-  if (m.n_tokens == 1 && m.k % kLanes == 0) {
+  if (m.n_tokens <= 0) return;
+  if (m.n_tokens <= kGemvTokens && m.k % kLanes == 0) {
     switch (m.w.format) {
-      case Format::f32: return gemv_rows<Format::f32>(m);
-      case Format::f16: return gemv_rows<Format::f16>(m);
-      case Format::bf16: return gemv_rows<Format::bf16>(m);
-      case Format::q8_0: return gemv_rows<Format::q8_0>(m);
-      case Format::q4_0: return gemv_rows<Format::q4_0>(m);
-      case Format::other: break;
+      case Format::f32:
+        return gemv_tokens<Format::f32>(m);
+      case Format::f16:
+        return gemv_tokens<Format::f16>(m);
+      case Format::bf16:
+        return gemv_tokens<Format::bf16>(m);
+      case Format::q8_0:
+        return gemv_tokens<Format::q8_0>(m);
+      case Format::q4_0:
+        return gemv_tokens<Format::q4_0>(m);
+      case Format::other:
+        break;
     }
   }
   for (int64_t t = 0; t < m.n_tokens; t += kTokenTile) {

@@ -1,7 +1,7 @@
 // Normalization of one row, f32: two passes for the moments, one for the result. Bound by L1; rows are at most tens of
 // kilobytes. The order of the sums depends on nothing but the row's length.
-#include "backends/cpu/isa/math.h"
 #include "backends/cpu/isa/kernels.h"
+#include "backends/cpu/isa/math.h"
 
 namespace weft::cpu::WEFT_ISA {
 

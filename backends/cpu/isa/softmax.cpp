@@ -1,7 +1,7 @@
 // The pieces of attention between its two matrix products: soft cap, maximum, exponentials and their sum, and the
 // weighted sum of value rows.
-#include "backends/cpu/isa/math.h"
 #include "backends/cpu/isa/kernels.h"
+#include "backends/cpu/isa/math.h"
 
 namespace weft::cpu::WEFT_ISA {
 
@@ -56,7 +56,8 @@ void weigh(float* y, const float* keep, const float* p, int64_t p_stride, const 
 
 }  // namespace
 
-// Rows of y and v are d apart or more, d a multiple of kLanes. Every element sums over ascending keys, whatever the block.
+// Rows of y and v are d apart or more, d a multiple of kLanes. Every element sums over ascending keys, whatever the
+// block.
 void weigh_rows(float* y, const float* keep, const float* p, int64_t p_stride, int64_t n_rows, const float* v,
                 int64_t v_stride, int64_t n_keys, int64_t d) {
   int64_t r = 0;

@@ -37,7 +37,6 @@ WEFT_INLINE T load_as(const void* p) {
 using V = __m512;
 constexpr int kLanes = 16;
 constexpr int kBlockTokens = 4, kBlockRows = 6;  // register block of the matmul: 24 of 32 registers accumulate
-constexpr int kGemvRows = 8;
 
 WEFT_INLINE V load(const float* p) { return _mm512_loadu_ps(p); }
 WEFT_INLINE void store(float* p, V v) { _mm512_storeu_ps(p, v); }
@@ -45,9 +44,7 @@ WEFT_INLINE V set(float x) { return _mm512_set1_ps(x); }
 WEFT_INLINE V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 WEFT_INLINE V vmax(V a, V b) { return _mm512_max_ps(a, b); }
 WEFT_INLINE V vmin(V a, V b) { return _mm512_min_ps(a, b); }
-WEFT_INLINE __m256 fold(V v) {
-  return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-}
+WEFT_INLINE __m256 fold(V v) { return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)); }
 WEFT_INLINE float sum(V v) {
   const __m256 half = fold(v);
   return sum4(_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
@@ -60,9 +57,7 @@ WEFT_INLINE V load_f16(const std::byte* p) { return _mm512_cvtph_ps(load_as<__m2
 WEFT_INLINE V load_bf16(const std::byte* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_as<__m256i>(p)), 16));
 }
-WEFT_INLINE V load_i8(const std::byte* p) {
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_as<__m128i>(p)));
-}
+WEFT_INLINE V load_i8(const std::byte* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_as<__m128i>(p))); }
 /// 16 bytes of nibbles -> 32 values d * (q - 8), low nibbles first. The product is exact, so a table of it is too.
 WEFT_INLINE void load_q4(const std::byte* p, V d, V (&out)[2]) {
   const V levels = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
@@ -77,7 +72,6 @@ WEFT_INLINE void load_q4(const std::byte* p, V d, V (&out)[2]) {
 using V = __m256;
 constexpr int kLanes = 8;
 constexpr int kBlockTokens = 3, kBlockRows = 4;  // 12 of 16 registers accumulate
-constexpr int kGemvRows = 8;
 
 WEFT_INLINE V load(const float* p) { return _mm256_loadu_ps(p); }
 WEFT_INLINE void store(float* p, V v) { _mm256_storeu_ps(p, v); }
@@ -113,7 +107,6 @@ WEFT_INLINE void load_q4(const std::byte* p, V d, V (&out)[4]) {
 using V = __m128;
 constexpr int kLanes = 4;
 constexpr int kBlockTokens = 3, kBlockRows = 4;
-constexpr int kGemvRows = 8;
 
 WEFT_INLINE V load(const float* p) { return _mm_loadu_ps(p); }
 WEFT_INLINE void store(float* p, V v) { _mm_storeu_ps(p, v); }
@@ -163,30 +156,31 @@ WEFT_INLINE void load_q4(const std::byte* p, V d, V (&out)[8]) {
 
 WEFT_INLINE V set_f16(const std::byte* p) { return set(kF16.values[load_as<uint16_t>(p)]); }
 
-/// How elements of a format are loaded: kStep at a time (kBytes), as kStep / kLanes vectors.
+/// How elements of a format are loaded: kStep at a time (kBytes), as kStep / kLanes vectors. A prefetch each kLine
+/// elements touches every line.
 template <Format F>
 struct Loader;
 
 template <>
 struct Loader<Format::f32> {
-  static constexpr int kStep = kLanes, kBytes = kLanes * 4;
+  static constexpr int kStep = kLanes, kBytes = kLanes * 4, kLine = 16;
   static WEFT_INLINE void at(const std::byte* row, int64_t k, V (&out)[1]) {
     out[0] = load(reinterpret_cast<const float*>(row) + k);
   }
 };
 template <>
 struct Loader<Format::f16> {
-  static constexpr int kStep = kLanes, kBytes = kLanes * 2;
+  static constexpr int kStep = kLanes, kBytes = kLanes * 2, kLine = 32;
   static WEFT_INLINE void at(const std::byte* row, int64_t k, V (&out)[1]) { out[0] = load_f16(row + k * 2); }
 };
 template <>
 struct Loader<Format::bf16> {
-  static constexpr int kStep = kLanes, kBytes = kLanes * 2;
+  static constexpr int kStep = kLanes, kBytes = kLanes * 2, kLine = 32;
   static WEFT_INLINE void at(const std::byte* row, int64_t k, V (&out)[1]) { out[0] = load_bf16(row + k * 2); }
 };
 template <>
 struct Loader<Format::q8_0> {
-  static constexpr int kStep = 32, kBytes = 34;
+  static constexpr int kStep = 32, kBytes = 34, kLine = 64;
   static WEFT_INLINE void at(const std::byte* row, int64_t k, V (&out)[32 / kLanes]) {
     const std::byte* block = row + k / 32 * 34;
     const V d = set_f16(block);
@@ -195,7 +189,7 @@ struct Loader<Format::q8_0> {
 };
 template <>
 struct Loader<Format::q4_0> {
-  static constexpr int kStep = 32, kBytes = 18;
+  static constexpr int kStep = 32, kBytes = 18, kLine = 64;
   static WEFT_INLINE void at(const std::byte* row, int64_t k, V (&out)[32 / kLanes]) {
     const std::byte* block = row + k / 32 * 18;
     load_q4(block + 2, set_f16(block), out);

@@ -1,0 +1,110 @@
+#include "models/rope_scaling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace weft {
+namespace {
+
+/// rope_parameters (transformers 5) or rope_scaling (4).
+std::string prefix_of(const Metadata& config) {
+  for (const auto& [key, value] : config.entries()) {
+    if (key.starts_with("rope_parameters.")) return "rope_parameters.";
+  }
+  return "rope_scaling.";
+}
+
+std::string type_of(const Metadata& config) {
+  const std::string prefix = prefix_of(config);
+  return config.text(prefix + "rope_type", config.text(prefix + "type", "default"));
+}
+
+double theta_of(const Metadata& config) {
+  return config.real(prefix_of(config) + "rope_theta", config.real("rope_theta", 10000.0));
+}
+
+}  // namespace
+
+void rope_from_hf(const Metadata& config, std::string_view arch, Metadata& out) {
+  const auto key = [&](std::string_view name) { return fmt::format("{}.rope.{}", arch, name); };
+  const std::string prefix = prefix_of(config), type = type_of(config);
+  out.set(key("freq_base"), static_cast<float>(theta_of(config)));
+  if (type == "default" || type == "llama3") return;
+  require(type == "linear" || type == "yarn", "rope_type {} is not supported", type);
+  out.set(key("scaling.type"), type);
+  out.set(key("scaling.factor"), static_cast<float>(config.real(prefix + "factor")));
+  if (type == "linear") return;
+  const int64_t original =
+      config.integer(prefix + "original_max_position_embeddings", config.integer("max_position_embeddings"));
+  out.set(key("scaling.original_context_length"), static_cast<uint32_t>(original));
+  for (const std::string name : {"beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim"}) {
+    if (!config.has(prefix + name)) continue;
+    require(!name.starts_with("mscale"), "{}{} is not supported", prefix, name);
+    const std::string gguf = name == "attention_factor" ? "scaling.attn_factor" : "scaling.yarn_" + name;
+    out.set(key(gguf), static_cast<float>(config.real(prefix + name)));
+  }
+  require(config.boolean(prefix + "truncate", true), "{}truncate = false is not supported", prefix);
+}
+
+RopeScaling rope_scaling(const Metadata& metadata, std::string_view arch, int64_t rotary_dim, double theta) {
+  const auto key = [&](std::string_view name) { return fmt::format("{}.rope.scaling.{}", arch, name); };
+  const std::string type = metadata.text(key("type"), "none");
+  const auto pairs = static_cast<size_t>(rotary_dim / 2);
+  RopeScaling scaling;
+  if (type == "none") {
+    const double linear = metadata.real(fmt::format("{}.rope.scale_linear", arch), 1.0);  // old files
+    if (linear != 1.0) scaling.factors.assign(pairs, static_cast<float>(linear));
+    return scaling;
+  }
+  const double factor = metadata.real(key("factor"));
+  require(std::isfinite(factor) && factor > 0, "{} is {}", key("factor"), factor);
+  if (type == "linear") {
+    scaling.factors.assign(pairs, static_cast<float>(factor));
+    return scaling;
+  }
+  require(type == "yarn", "{} {} is not supported", key("type"), type);
+  const double original = metadata.real(key("original_context_length"));
+  // The pair that turns `rotations` times over the original context.
+  const auto pair_of = [&](double rotations) {
+    return static_cast<double>(rotary_dim) * std::log(original / (rotations * 2 * std::numbers::pi)) /
+           (2 * std::log(theta));
+  };
+  const double low = std::max(0.0, std::floor(pair_of(metadata.real(key("yarn_beta_fast"), 32.0))));
+  double high =
+      std::min(static_cast<double>(rotary_dim - 1), std::ceil(pair_of(metadata.real(key("yarn_beta_slow"), 1.0))));
+  if (high == low) high += 0.001;
+  for (size_t i = 0; i < pairs; ++i) {
+    const double stretched = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    scaling.factors.push_back(static_cast<float>(1.0 / (stretched / factor + (1 - stretched))));
+  }
+  const double natural = factor <= 1 ? 1.0 : 0.1 * std::log(factor) + 1;
+  scaling.attn_scale = static_cast<float>(metadata.real(key("attn_factor"), natural));
+  return scaling;
+}
+
+std::vector<float> llama3_factors(const Metadata& config, int64_t rotary_dim) {
+  if (type_of(config) != "llama3") return {};
+  const std::string prefix = prefix_of(config);
+  const double theta = theta_of(config), factor = config.real(prefix + "factor");
+  const double low = config.real(prefix + "low_freq_factor", 1), high = config.real(prefix + "high_freq_factor", 4);
+  const double original = config.real(prefix + "original_max_position_embeddings", 8192);
+  require(high > low && factor > 0, "{}: low_freq_factor {}, high_freq_factor {}, factor {}", prefix, low, high,
+          factor);
+  std::vector<float> factors;
+  for (int64_t i = 0; i < rotary_dim / 2; ++i) {
+    const double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_dim));
+    const double wavelength = 2 * std::numbers::pi / frequency;
+    double by = 1;
+    if (wavelength > original / low) {
+      by = factor;
+    } else if (wavelength > original / high) {
+      const double smooth = (original / wavelength - low) / (high - low);
+      by = 1 / ((1 - smooth) / factor + smooth);
+    }
+    factors.push_back(static_cast<float>(by));
+  }
+  return factors;
+}
+
+}  // namespace weft

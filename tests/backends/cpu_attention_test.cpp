@@ -1,0 +1,226 @@
+// softmax_context x instruction set x cache format x every variant against its `lower` on ref: paged caches of several
+// sequences in shuffled pages, prefill and decode steps against what earlier steps left.
+#include <algorithm>
+#include <numeric>
+
+#include "ops/all.h"
+#include "ops/quant/all.h"
+#include "tests/backends/cpu_fixture.h"
+
+namespace weft::testing {
+namespace {
+
+struct Variant {
+  std::string name;
+  SoftmaxContext op;
+  bool q_norm = false, whole_row = false, factors = false, sinks = false;
+};
+
+SoftmaxContext heads(int n_head, int n_kv_head, int d_head) {
+  SoftmaxContext op;
+  op.n_head = n_head;
+  op.n_kv_head = n_kv_head;
+  op.d_head = d_head;
+  op.scale = 1 / std::sqrt(static_cast<float>(d_head));
+  op.qk_norm_eps = 1e-6f;
+  return op;
+}
+
+std::vector<Variant> variants() {
+  std::vector<Variant> list;
+  const auto add = [&](std::string name, SoftmaxContext op, auto change) {
+    Variant v{std::move(name), op};
+    change(v);
+    list.push_back(std::move(v));
+  };
+  const auto nothing = [](Variant&) {};
+  add("plain", heads(4, 4, 32), nothing);
+  add("gqa", heads(6, 2, 64), nothing);
+  add("mqa", heads(5, 1, 32), nothing);
+  add("rotary half", heads(4, 2, 32), [](Variant& v) {
+    v.op.rotary = Rotary::half;
+    v.op.rotary_dim = 32;
+  });
+  add("rotary interleaved, partial", heads(3, 3, 64), [](Variant& v) {
+    v.op.rotary = Rotary::interleaved;
+    v.op.rotary_dim = 24;
+    v.op.rope_theta = 500;
+  });
+  add("rotary with factors and scale", heads(4, 2, 32), [](Variant& v) {
+    v.op.rotary = Rotary::half;
+    v.op.rotary_dim = 16;
+    v.op.rope_attn_scale = 1.2f;
+    v.factors = true;
+  });
+  add("alibi", heads(6, 6, 32), [](Variant& v) { v.op.alibi = true; });
+  add("window", heads(4, 2, 32), [](Variant& v) { v.op.window = 5; });
+  add("softcap", heads(4, 2, 32), [](Variant& v) { v.op.softcap = 2; });
+  add("sinks", heads(4, 2, 32), [](Variant& v) { v.sinks = true; });
+  add("qk norm", heads(4, 2, 32), [](Variant& v) { v.q_norm = true; });
+  add("qk norm of the row", heads(4, 2, 32), [](Variant& v) { v.q_norm = v.whole_row = true; });
+  add("all", heads(4, 2, 32), [](Variant& v) {
+    v.op.rotary = Rotary::half;
+    v.op.rotary_dim = 16;
+    v.op.alibi = true;
+    v.op.window = 9;
+    v.op.softcap = 5;
+    v.sinks = v.q_norm = true;
+  });
+  return list;
+}
+
+/// One step: tokens of some sequences on top of `past` cached ones.
+struct Batch {
+  std::vector<int> past, fed;
+  int capacity;  // tokens of the plan
+  int page = 4;
+};
+
+const std::vector<Batch> kBatches = {
+    {{0}, {1}, 1},       {{37}, {1}, 1}, {{0}, {23}, 23}, {{11}, {70}, 80}, {{3, 0, 18, 0}, {1, 7, 1, 0}, 12},
+    {{9, 21}, {1, 1}, 2}};
+
+/// Graph, feeds and a cache full of earlier tokens. Pages are handed out backwards; one table entry is out of range.
+NodeId make_step(OpGraph& g, const Variant& v, const Batch& b, DType cache) {
+  const auto& op = v.op;
+  const int64_t s = static_cast<int64_t>(b.past.size()), t = b.capacity;
+  std::vector<int32_t> positions, slots, ids, starts{0}, lengths, table;
+  int longest = 0;
+  for (size_t i = 0; i < b.past.size(); ++i) longest = std::max(longest, b.past[i] + b.fed[i]);
+  const int per_sequence = longest / b.page + 2, pages = per_sequence * static_cast<int>(s);
+  for (int i = 0; i < pages; ++i) table.push_back(pages - 1 - i);
+  for (int i = 0; i < static_cast<int>(s); ++i) {
+    const auto index = static_cast<size_t>(i);
+    for (int j = 0; j < b.fed[index]; ++j) {
+      const int position = b.past[index] + j;
+      positions.push_back(position);
+      slots.push_back(table[static_cast<size_t>(i * per_sequence + position / b.page)] * b.page + position % b.page);
+      ids.push_back(i);
+    }
+    starts.push_back(static_cast<int32_t>(ids.size()));
+    lengths.push_back(b.past[index] + b.fed[index]);
+  }
+  g.live.tokens = static_cast<int32_t>(ids.size());
+  for (int i = 0; i < static_cast<int>(s); ++i) table[static_cast<size_t>((i + 1) * per_sequence - 1)] = 1 << 20;
+  for (auto* list : {&positions, &slots, &ids}) list->resize(static_cast<size_t>(t), -1);
+
+  const TensorType type{cache, {pages, op.n_kv_head, b.page, op.d_head}, Rows::all};
+  const auto state = [&](const std::string& name) {
+    HostTensor& tensor = g.states[name] = {type, std::vector<std::byte>(type.bytes())};
+    const auto values = g.random_values(type.elements());
+    cache->encode(values.data(), tensor.bytes.data(), values.size(), nullptr);
+    return g.graph.state(name, type);
+  };
+  const Value qkv = g.random({t, int64_t{op.n_head + 2 * op.n_kv_head} * op.d_head}, 1, Rows::tokens);
+  const auto gamma = [&](int n) {
+    return v.q_norm ? g.random({v.whole_row ? int64_t{n} * op.d_head : op.d_head}) : Value{};
+  };
+  std::vector<float> factors;
+  for (int i = 0; i < op.rotary_dim / 2; ++i) factors.push_back(1.0f + 0.25f * static_cast<float>(i));
+  const auto sequence = [&](const std::vector<int32_t>& list) {
+    return g.i32({static_cast<int64_t>(list.size())}, list);
+  };
+  const auto token = [&](const std::vector<int32_t>& list) { return g.i32({t}, list, Rows::tokens); };
+  return g.graph
+      .add(op,
+           {qkv, state("k"), state("v"), token(positions), token(slots), token(ids), sequence(starts),
+            sequence(lengths), g.i32({s, per_sequence}, table), gamma(op.n_head), gamma(op.n_kv_head),
+            v.factors ? g.f32({op.rotary_dim / 2}, factors) : Value{}, v.sinks ? g.random({op.n_head}) : Value{}})[0]
+      .node;
+}
+
+/// What rounding a cached value the other way may change.
+double cache_tolerance(DType cache) {
+  if (cache == quant::f32) return tolerance(Arithmetic::f32);
+  return cache == quant::f16 ? 1e-3 : 1e-2;
+}
+
+void check(const Variant& v, const Batch& b, DType cache) {
+  OpGraph g;
+  const NodeId node = make_step(g, v, b, cache);
+  const std::string what =
+      fmt::format("{}, {} cache, capacity {}, {} sequences", v.name, cache.name(), b.capacity, b.past.size());
+  std::map<std::string, Ports> got;
+  for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
+    for (const int threads : {1, 2, 3}) {
+      const auto backend = make_cpu_backend({.threads = threads, .isa = isa->name});
+      const Kernel* kernel = find_kernel(*backend, fmt::format("softmax_context.{}", isa->name));
+      Ports ports = CpuRun{backend.get(), kernel, {node}, {}, 1, 0}.run(g);
+      if (threads == 1) {
+        got[isa->name] = std::move(ports);
+        continue;
+      }
+      for (size_t port = 0; port < ports.size(); ++port) {
+        EXPECT_EQ(ports[port].bytes, got[isa->name][port].bytes) << what << ": differs at " << threads << " threads";
+      }
+    }
+  }
+  for (const uint8_t port : {0, 1, 2}) g.graph.output(fmt::format("o{}", port), {&g.graph, node, port});
+  States states = g.states;
+  const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
+  for (auto& [isa, ports] : got) {
+    for (size_t port = 0; port < ports.size(); ++port) {
+      const HostTensor& wanted = expected.at(fmt::format("o{}", port));
+      expect_close(live_values(ports[port], g.live), live_values(wanted, g.live), cache_tolerance(cache),
+                   fmt::format("{}: {} output {}", what, isa, port));
+    }
+  }
+}
+
+TEST(CpuAttention, EveryVariantMatchesItsDefinition) {
+  for (const Variant& v : variants()) {
+    for (const Batch& b : kBatches) check(v, b, quant::f32);
+  }
+}
+
+TEST(CpuAttention, EveryCacheFormatMatchesItsDefinition) {
+  for (const DType cache : {DType(quant::f16), DType(quant::bf16), DType(quant::q8_0)}) {
+    for (const Batch& b : kBatches) {
+      check(variants()[1], b, cache);
+      check(variants().back(), b, cache);
+    }
+  }
+}
+
+TEST(CpuAttention, OddHeadsAreNotVectors) {
+  for (const Batch& b : kBatches) {
+    check({"d_head 17", heads(4, 2, 17)}, b, quant::f32);
+    check({"d_head 80", heads(3, 1, 80)}, b, quant::f16);
+  }
+}
+
+// Decoding a token alone or in one prefill must give the same context: sampling would otherwise depend on batching.
+TEST(CpuAttention, BitsDependOnNeitherBatchNorTile) {
+  const Variant v = variants().back();
+  for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
+    const auto backend = make_cpu_backend({.threads = 2, .isa = isa->name});
+    const Kernel* kernel = find_kernel(*backend, fmt::format("softmax_context.{}", isa->name));
+    OpGraph whole;
+    const NodeId node = make_step(whole, v, {{0}, {23}, 23}, quant::f32);
+    const Ports all = CpuRun{backend.get(), kernel, {node}, {}, 1, 0}.run(whole);
+    // The last token again, against the cache that the whole left.
+    OpGraph last;
+    const NodeId one = make_step(last, v, {{22}, {1}, 1}, quant::f32);
+    last.states["k"] = all[1];
+    last.states["v"] = all[2];
+    const Node &n_all = whole.graph.node(node), &n_one = last.graph.node(one);
+    const auto feed = [](const OpGraph& g, const Node& n, size_t slot) -> std::string {
+      return g.graph.node(n.in[slot].node).as<InputOp>()->label;
+    };
+    const auto& rows = whole.feeds.at(feed(whole, n_all, 0));
+    const size_t bytes = rows.size() / 23;
+    last.feeds.at(feed(last, n_one, 0)).assign(rows.end() - static_cast<std::ptrdiff_t>(bytes), rows.end());
+    for (const size_t slot :
+         {SoftmaxContext::kPageTable, SoftmaxContext::kQGamma, SoftmaxContext::kKGamma, SoftmaxContext::kSinks}) {
+      last.feeds.at(feed(last, n_one, slot)) = whole.feeds.at(feed(whole, n_all, slot));
+    }
+    const auto& slots = whole.feeds.at(feed(whole, n_all, SoftmaxContext::kSlots));
+    last.feeds.at(feed(last, n_one, SoftmaxContext::kSlots)).assign(slots.end() - 4, slots.end());
+    const Ports decoded = CpuRun{backend.get(), kernel, {one}, {}, 1, 0}.run(last);
+    const auto a = all[0].values(), b = decoded[0].values();
+    EXPECT_EQ(std::vector<float>(a.end() - static_cast<std::ptrdiff_t>(b.size()), a.end()), b) << isa->name;
+  }
+}
+
+}  // namespace
+}  // namespace weft::testing
