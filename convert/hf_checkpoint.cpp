@@ -122,7 +122,8 @@ void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
   if (spec.transform == Transform::transpose) part_shape = {spec.shape[1], spec.shape[0]};
   for (const std::string& hf : spec.hf) {
     const std::string with_prefix = std::string(prefix) + hf;
-    const std::string name = files_.find(with_prefix) != nullptr ? with_prefix : hf;
+    std::string name = files_.find(with_prefix) != nullptr ? with_prefix : hf;
+    if (files_.find(name) == nullptr && !spec.hf_otherwise.empty()) name = std::string(prefix) + spec.hf_otherwise;
     if (files_.find(name) == nullptr) {
       require(!spec.required, "{}: tensor {} is missing", folder_, with_prefix);
       return;

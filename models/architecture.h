@@ -30,6 +30,8 @@ struct TensorSpec {
   Transform transform = Transform::none;
   int64_t heads = 0;  // that rotary_pairs and split_qkv are about
   bool required = true;
+  std::string hf_otherwise =
+      {};  // read where `hf` is not there: a tied matrix that other GGUF programs want written out
 };
 
 /// A tensor that config.json implies: Llama 3's rope factors.

@@ -90,8 +90,11 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
   }
   all.push_back({"output_norm.weight", {"ln_f.weight"}, {d}});
   all.push_back({"output_norm.bias", {"ln_f.bias"}, {d}});
-  all.push_back(
-      {.gguf = "output.weight", .hf = {"lm_head.weight"}, .shape = {v, d}, .required = false});  // absent: tied
+  all.push_back({.gguf = "output.weight",
+                 .hf = {"lm_head.weight"},
+                 .shape = {v, d},
+                 .required = false,
+                 .hf_otherwise = "wte.weight"});  // absent in GGUF: tied to token_embd
   return all;
 }
 

@@ -34,25 +34,29 @@ RowBlock f32_rows(const float* data, int64_t k) {
 
 }  // namespace
 
-double measure_read_gbps(Team& team) {
-  constexpr int64_t kWords = int64_t{8} << 20;  // 64 MiB
-  const std::unique_ptr<uint64_t[]> words(new uint64_t[kWords]);
-  std::vector<uint64_t> sums(static_cast<size_t>(team.size()) * 8);
+double measure_read_gbps(Team& team, const IsaKernels& isa) {
+  constexpr int64_t kK = 4096, kRows = 4096;  // 64 MiB
+  const std::unique_ptr<float[]> w(new float[kK * kRows]);
+  const std::vector<float> x(kK, 0.5f);
+  std::vector<float> out(kRows);
   const auto over_share = [&](auto f) {
-    team.run([&](int thread, int n) {
-      uint64_t& sum = sums[static_cast<size_t>(thread) * 8];
-      for (int64_t i = share_begin(kWords / 8, thread, n) * 8; i < share_begin(kWords / 8, thread + 1, n) * 8; i += 8) {
-        f(words.get() + i, sum);
-      }
-    });
+    team.run([&](int thread, int n) { f(share_begin(kRows, thread, n), share_begin(kRows, thread + 1, n)); });
   };
-  over_share([](uint64_t* line, uint64_t&) { std::fill_n(line, 8, uint64_t{1}); });
+  over_share([&](int64_t first, int64_t last) { std::fill(w.get() + first * kK, w.get() + last * kK, 0.25f); });
   const double seconds = best_seconds(4, [&] {
-    over_share([](const uint64_t* line, uint64_t& sum) {
-      for (int i = 0; i < 8; ++i) sum += line[i];
+    over_share([&](int64_t first, int64_t last) {
+      isa.matmul({.x = x.data(),
+                  .x_stride = kK,
+                  .n_tokens = 1,
+                  .k = kK,
+                  .w = f32_rows(w.get() + first * kK, kK),
+                  .n_rows = last - first,
+                  .out = out.data() + first,
+                  .out_stride = kRows,
+                  .scratch = nullptr});  // one token needs none
     });
   });
-  return static_cast<double>(kWords) * sizeof(uint64_t) / seconds / 1e9;
+  return static_cast<double>(kK * kRows) * sizeof(float) / seconds / 1e9;
 }
 
 double measure_gflops(Team& team, const IsaKernels& isa) {

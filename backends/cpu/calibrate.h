@@ -6,8 +6,9 @@
 
 namespace weft::cpu {
 
-/// Read bandwidth of the whole team, GB/s (1e9 bytes), over a buffer beyond every private cache.
-double measure_read_gbps(Team& team);
+/// Bandwidth of the whole team in the one-token product of f32 weights, GB/s (1e9 bytes), over 64 MiB: beyond every
+/// private cache.
+double measure_read_gbps(Team& team, const IsaKernels& isa);
 
 /// f32 rate of the team in the matmul that kernels use, from cache, GFLOP/s.
 double measure_gflops(Team& team, const IsaKernels& isa);

@@ -60,7 +60,7 @@ class CpuBackend : public Backend {
   }
 
   void calibrate(int) override {
-    device_.bandwidth_gbps = cpu::measure_read_gbps(team_);
+    device_.bandwidth_gbps = cpu::measure_read_gbps(team_, isa_);
     device_.gflops = cpu::measure_gflops(team_, isa_);
   }
 

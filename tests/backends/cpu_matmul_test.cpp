@@ -191,6 +191,14 @@ TEST(CpuMath, ExponentialsMatchDouble) {
   }
 }
 
+TEST(CpuIsa, CalibrationMeasuresSomething) {
+  const auto backend = make_cpu_backend({.threads = 2, .isa = ""});
+  backend->calibrate(0);
+  EXPECT_GT(backend->devices()[0].bandwidth_gbps, 0.01);
+  EXPECT_GT(backend->devices()[0].gflops, 0.1);
+  EXPECT_NE(backend->devices()[0].description.find("2 threads"), std::string::npos);
+}
+
 TEST(CpuIsa, AskingForWhatIsNotThereIsAnError) {
   EXPECT_ERROR(choose_isa("avx1024"), "'avx1024' was asked for, this machine has");
   EXPECT_EQ(std::string_view(choose_isa("sse2").name), "sse2");

@@ -63,7 +63,7 @@ void limits(benchmark::State& state) {
   Team team(0);
   double gbps = 0, gflops = 0;
   for (auto _ : state) {
-    gbps = measure_read_gbps(team);
+    gbps = measure_read_gbps(team, isa());
     gflops = measure_gflops(team, isa());
   }
   state.counters["GB/s"] = gbps;
