@@ -99,7 +99,8 @@ bool is_ids(std::string_view name) { return name == "expert_ids"; }
 // -- attention
 // ------------------------------------------------------------------------------------------------------------
 
-constexpr int kPage = 4;  // small, so that a short cache has several pages
+constexpr int kPage = 4;           // small, so that a short cache has several pages
+constexpr int kMostTokens = 4096;  // of a step, and steps of a case
 
 SoftmaxContext attention_attrs(const Json& a) {
   const int rotary_dim = a.at("rotary_dim");
@@ -141,7 +142,7 @@ GoldenCase::GoldenCase(const std::string& path) : file_(std::make_shared<Safeten
     op_ = Json::parse(attrs_).at("op");
     op_ == SoftmaxContext::name ? load_softmax_context() : load();
   } catch (const Error& error) {
-    throw error.at(path);
+    throw std::string_view(error.what()).starts_with(path) ? error : error.at(path);
   } catch (const Json::exception& error) {
     throw Error(error.what()).at(path);
   }
@@ -181,6 +182,8 @@ void GoldenCase::load() {
 void GoldenCase::load_softmax_context() {
   const Json attrs = Json::parse(attrs_);
   const std::vector<int> counts = attrs.at("steps");
+  require(counts.size() <= kMostTokens && std::ranges::all_of(counts, [](int n) { return n > 0 && n <= kMostTokens; }),
+          "steps are not 1 to {} tokens each", kMostTokens);
   const std::vector<int32_t> table = page_table(pages_for(counts));
   int cached = 0;
   for (size_t i = 0; i < counts.size(); ++i) {

@@ -90,6 +90,9 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
   const Architecture& architecture = find_architecture(metadata_.text("general.architecture"));
   const auto specs = [&] {
     try {
+      const auto n_layer = static_cast<size_t>(architecture.shape(metadata_).n_layer);
+      require(n_layer <= files_.names().size(), "says {} layers, the folder has {} tensors", n_layer,
+              files_.names().size());
       return architecture.tensors(metadata_);
     } catch (const Error& error) {
       throw error.at(config_path);

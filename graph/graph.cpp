@@ -3,6 +3,11 @@
 #include <algorithm>
 
 namespace weft {
+
+template const Schema& schema_of<InputOp>();
+template const Schema& schema_of<WeightOp>();
+template const Schema& schema_of<StateOp>();
+
 namespace {
 
 void check_slots(const Schema& op, const Values& in) {

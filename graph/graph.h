@@ -77,6 +77,10 @@ struct StateOp {
   Cost cost(const Types&, const std::vector<TensorType>&, const Workload&) const { return {}; }
 };
 
+extern template const Schema& schema_of<InputOp>();  // made once, in graph.cpp
+extern template const Schema& schema_of<WeightOp>();
+extern template const Schema& schema_of<StateOp>();
+
 bool is_source(const Node& node);
 
 // -- the graph

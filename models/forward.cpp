@@ -1,5 +1,7 @@
 #include "models/forward.h"
 
+#include <fmt/ranges.h>
+
 #include "ops/elementwise.h"
 #include "ops/indexing.h"
 #include "ops/quant/f32.h"
@@ -25,6 +27,16 @@ Value Forward::weight(const std::string& name) {
   const auto [it, added] = weights_.try_emplace(name);
   if (added) it->second = graph.weight(name, *tensor);
   return it->second;
+}
+
+std::vector<Value> Forward::block_weights(int64_t layer, std::initializer_list<std::string_view> names) {
+  std::vector<Value> values;
+  for (const std::string_view name : names) {
+    if (const Value value = block_weight(layer, name)) values.push_back(value);
+  }
+  require(values.empty() || values.size() == names.size(), "{}: blk.{} has {} of these tensors, not all: {}",
+          model.path(), layer, values.size(), fmt::join(names, ", "));
+  return values;
 }
 
 Value Forward::vector(const std::vector<float>& values) {

@@ -1,6 +1,7 @@
 // What an architecture's forward writes its graph with: the step's inputs, the model's weights, the KV cache.
 #pragma once
 
+#include <initializer_list>
 #include <map>
 #include <string>
 #include <vector>
@@ -47,6 +48,8 @@ class Forward {
   Value weight(const std::string& name);
   /// "blk.3.attn_norm.weight" from (3, "attn_norm.weight").
   Value block_weight(int64_t layer, std::string_view name) { return weight(fmt::format("blk.{}.{}", layer, name)); }
+  /// Weights of a layer that belong together: all of them, or nothing if it has none. Throws Error if it has only some.
+  std::vector<Value> block_weights(int64_t layer, std::initializer_list<std::string_view> names);
 
   /// A vector of numbers known now, [n] f32.
   Value vector(const std::vector<float>& values);

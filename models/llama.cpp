@@ -20,6 +20,7 @@ namespace weft {
 namespace {
 
 constexpr std::string_view kActivationKey = "llama.hidden_activation";  // weft's own; default silu
+constexpr int64_t kMostExperts = 1 << 17;  // of all layers; a file that says more is not a model
 
 struct Config {
   explicit Config(const Metadata& m)
@@ -44,12 +45,15 @@ struct Config {
                           {"number of kv heads", n_kv_head},
                           {"feed-forward width", d_ff},
                           {"context", context},
-                          {"head dimension", d_head}});
+                          {"head dimension", d_head},
+                          {"rotary dimension", rotary_dim}});
     require(m.integer("llama.attention.value_length", d_head) == d_head,
             "llama: keys of {} and values of {} are not supported", d_head,
             m.integer("llama.attention.value_length", d_head));
     require(n_expert == 0 || (n_expert_used > 0 && n_expert_used <= n_expert), "llama: {} of {} experts cannot be used",
             n_expert_used, n_expert);
+    require(n_expert <= kMostExperts / n_layer, "llama: {} layers of {} experts are too many", n_layer, n_expert);
+    require(rotary_dim <= d_head, "llama: the rotary dimension is {}, heads have {}", rotary_dim, d_head);
     require(window >= 0 && window <= INT32_MAX, "llama: the window is {}", window);
   }
   int64_t n_layer, d_model, n_head, n_kv_head, d_ff, context, d_head, rotary_dim, n_expert, n_expert_used, window;
@@ -167,7 +171,7 @@ Value feed_forward(Forward& f, const Config& c, int64_t i, Value x, Value attent
         {h, route[0], route[1], w("ffn_up_exps.weight"), w("ffn_gate_exps.weight"), w("ffn_down_exps.weight")})[0];
     return g.add(ResidualAdd{}, {out, x})[0];
   }
-  const auto biases = w("ffn_up.bias") ? std::vector{w("ffn_up.bias"), w("ffn_gate.bias")} : std::vector<Value>{};
+  const auto biases = f.block_weights(i, {"ffn_up.bias", "ffn_gate.bias"});
   const Value mlp = g.add(MlpGemm{.norm = NormKind::rms, .eps = c.eps, .activation = c.activation},
                           {attention,
                            x,
@@ -190,8 +194,7 @@ Value forward(Forward& f) {
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(g, fmt::format("blk.{}", i));
     const auto w = [&](std::string_view name) { return f.block_weight(i, name); };
-    const auto biases =
-        w("attn_q.bias") ? std::vector{w("attn_q.bias"), w("attn_k.bias"), w("attn_v.bias")} : std::vector<Value>{};
+    const auto biases = f.block_weights(i, {"attn_q.bias", "attn_k.bias", "attn_v.bias"});
     const Value qkv = g.add(
         QkvGemm{.norm = NormKind::rms, .eps = c.eps},
         {x, std::vector{w("attn_q.weight"), w("attn_k.weight"), w("attn_v.weight")}, biases, w("attn_norm.weight")})[0];

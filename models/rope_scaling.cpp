@@ -24,6 +24,11 @@ double theta_of(const Metadata& config) {
   return config.real(prefix_of(config) + "rope_theta", config.real("rope_theta", 10000.0));
 }
 
+/// Before so many factors are made.
+void check_rotary_dim(int64_t rotary_dim) {
+  require(rotary_dim >= 0 && rotary_dim <= 1 << 16, "the rotary dimension is {}", rotary_dim);
+}
+
 }  // namespace
 
 void rope_from_hf(const Metadata& config, std::string_view arch, Metadata& out) {
@@ -50,6 +55,7 @@ void rope_from_hf(const Metadata& config, std::string_view arch, Metadata& out) 
 RopeScaling rope_scaling(const Metadata& metadata, std::string_view arch, int64_t rotary_dim, double theta) {
   const auto key = [&](std::string_view name) { return fmt::format("{}.rope.scaling.{}", arch, name); };
   const std::string type = metadata.text(key("type"), "none");
+  check_rotary_dim(rotary_dim);
   const auto pairs = static_cast<size_t>(rotary_dim / 2);
   RopeScaling scaling;
   if (type == "none") {
@@ -85,6 +91,7 @@ RopeScaling rope_scaling(const Metadata& metadata, std::string_view arch, int64_
 
 std::vector<float> llama3_factors(const Metadata& config, int64_t rotary_dim) {
   if (type_of(config) != "llama3") return {};
+  check_rotary_dim(rotary_dim);
   const std::string prefix = prefix_of(config);
   const double theta = theta_of(config), factor = config.real(prefix + "factor");
   const double low = config.real(prefix + "low_freq_factor", 1), high = config.real(prefix + "high_freq_factor", 4);

@@ -103,4 +103,6 @@ inline Value activate(Activation activation, Value x, Value gate = {}, float alp
   return build(Activate{activation, alpha, limit}, {x, gate})[0];
 }
 
+extern template const Schema& schema_of<Activate>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

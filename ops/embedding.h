@@ -60,4 +60,6 @@ struct Embedding {
   }
 };
 
+extern template const Schema& schema_of<Embedding>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

@@ -59,4 +59,6 @@ inline Value gelu_gemm(Activation activation, Value x, std::vector<Value> weight
   return build(GeluGemm{activation}, {x, std::move(weight), std::move(bias), std::move(weight_out)})[0];
 }
 
+extern template const Schema& schema_of<GeluGemm>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

@@ -39,4 +39,6 @@ inline Value layer_norm(Value x, Value gamma, Value beta, float eps) {
   return build(LayerNorm{eps}, {x, gamma, beta})[0];
 }
 
+extern template const Schema& schema_of<LayerNorm>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

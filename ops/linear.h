@@ -36,4 +36,6 @@ inline Value linear(Value x, std::vector<Value> weight, std::vector<Value> bias)
   return build(Linear{}, {x, std::move(weight), std::move(bias)})[0];
 }
 
+extern template const Schema& schema_of<Linear>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

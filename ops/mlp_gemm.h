@@ -61,4 +61,6 @@ struct MlpGemm {
   }
 };
 
+extern template const Schema& schema_of<MlpGemm>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

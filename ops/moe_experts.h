@@ -86,4 +86,6 @@ struct MoeExperts {
   }
 };
 
+extern template const Schema& schema_of<MoeExperts>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

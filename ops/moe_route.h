@@ -62,4 +62,6 @@ struct MoeRoute {
   }
 };
 
+extern template const Schema& schema_of<MoeRoute>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

@@ -45,4 +45,6 @@ struct QkvGemm {
   }
 };
 
+extern template const Schema& schema_of<QkvGemm>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

@@ -57,4 +57,6 @@ struct ResidualAdd {
   }
 };
 
+extern template const Schema& schema_of<ResidualAdd>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

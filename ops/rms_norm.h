@@ -34,4 +34,6 @@ struct RmsNorm {
 
 inline Value rms_norm(Value x, Value gamma, float eps) { return build(RmsNorm{eps}, {x, gamma})[0]; }
 
+extern template const Schema& schema_of<RmsNorm>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

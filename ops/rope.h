@@ -89,4 +89,6 @@ struct Rope {
 
 inline Value rope(Rope op, Value x, Value positions, Value factors) { return build(op, {x, positions, factors})[0]; }
 
+extern template const Schema& schema_of<Rope>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

@@ -29,4 +29,6 @@ struct Softmax {
 
 inline Value softmax(Value x) { return build(Softmax{}, {x})[0]; }
 
+extern template const Schema& schema_of<Softmax>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

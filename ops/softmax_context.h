@@ -178,4 +178,6 @@ struct SoftmaxContext {
   }
 };
 
+extern template const Schema& schema_of<SoftmaxContext>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

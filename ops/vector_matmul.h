@@ -32,4 +32,6 @@ inline Value vector_matmul(Value x, std::vector<Value> weight) {
   return build(VectorMatmul{}, {x, std::move(weight)})[0];
 }
 
+extern template const Schema& schema_of<VectorMatmul>();  // made once, in ops/catalogue.cpp
+
 }  // namespace weft

@@ -21,7 +21,7 @@ constexpr int64_t kFewestPages = 4;  // so that a short text does not change pla
 
 int64_t StepInputs::longest() const { return kv_lengths.empty() ? 0 : *std::ranges::max_element(kv_lengths); }
 
-StepInputs make_step(std::span<const Feed> feeds, KvCache& cache) {
+void check_feeds(std::span<const Feed> feeds, const KvCache& cache) {
   require(!feeds.empty(), "a step needs tokens");
   for (size_t i = 0; i < feeds.size(); ++i) {
     require(!feeds[i].tokens.empty(), "a step needs tokens; sequence {} has none", feeds[i].sequence);
@@ -30,6 +30,10 @@ StepInputs make_step(std::span<const Feed> feeds, KvCache& cache) {
     }
     cache.check_room(feeds[i].sequence, static_cast<int64_t>(feeds[i].tokens.size()));
   }
+}
+
+StepInputs make_step(std::span<const Feed> feeds, KvCache& cache) {
+  check_feeds(feeds, cache);
   StepInputs step;
   for (size_t s = 0; s < feeds.size(); ++s) {
     const Feed& feed = feeds[s];

@@ -27,7 +27,10 @@ struct StepInputs {
   int64_t longest() const;  // cached tokens of the longest sequence
 };
 
-/// Extends the cache and fills the inputs. Throws Error before changing anything if a sequence has no room.
+/// Throws Error if nothing is fed, a sequence is fed nothing or twice, is not open or has no room.
+void check_feeds(std::span<const Feed> feeds, const KvCache& cache);
+
+/// Extends the cache and fills the inputs. Throws Error before changing anything, as check_feeds does.
 StepInputs make_step(std::span<const Feed> feeds, KvCache& cache);
 
 /// The smallest plan that holds the step: capacities are rounded up so that few plans serve all steps, and decoding

@@ -6,10 +6,10 @@
 
 namespace weft {
 
-KvCache::KvCache(int64_t context, int64_t max_sequences, int64_t page_size)
-    : context_(context), page_size_(page_size), n_pages_(max_sequences * ((context + page_size - 1) / page_size)) {
+KvCache::KvCache(int64_t context, int64_t max_sequences, int64_t page_size) : context_(context), page_size_(page_size) {
   require(context > 0 && max_sequences > 0 && page_size > 0, "a KV cache needs room: context {}, sequences {}, page {}",
           context, max_sequences, page_size);
+  n_pages_ = max_sequences * ((context + page_size - 1) / page_size);
   require(n_pages_ * page_size <= INT32_MAX, "a KV cache of {} sequences of {} tokens is too large", max_sequences,
           context);
   sequences_.resize(static_cast<size_t>(max_sequences));
@@ -29,6 +29,9 @@ void KvCache::close(int sequence) {
 }
 
 void KvCache::check_room(int sequence, int64_t n_tokens) const {
+  require(sequence >= 0 && static_cast<size_t>(sequence) < sequences_.size() &&
+              sequences_[static_cast<size_t>(sequence)].open,
+          "sequence {} is not open", sequence);
   require(length(sequence) + n_tokens <= context_,
           "the context is full: {} tokens cached, {} more asked for, room for {}", length(sequence), n_tokens,
           context_);
@@ -47,7 +50,7 @@ void KvCache::extend(int sequence, int64_t n_tokens) {
 
 void KvCache::truncate(int sequence, int64_t length) {
   Sequence& s = sequences_[static_cast<size_t>(sequence)];
-  s.length = std::min(s.length, length);
+  s.length = std::clamp<int64_t>(length, 0, s.length);
   while (!s.pages.empty() && static_cast<int64_t>(s.pages.size() - 1) * page_size_ >= s.length) {
     free_.push_back(s.pages.back());
     s.pages.pop_back();

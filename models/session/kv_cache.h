@@ -26,7 +26,7 @@ class KvCache {
   int64_t length(int sequence) const { return sequences_[static_cast<size_t>(sequence)].length; }
   std::span<const int32_t> pages(int sequence) const { return sequences_[static_cast<size_t>(sequence)].pages; }
 
-  /// Throws Error, changing nothing, if `n_tokens` more do not fit the context.
+  /// Throws Error, changing nothing, if the sequence is not open or `n_tokens` more do not fit the context.
   void check_room(int sequence, int64_t n_tokens) const;
   /// Takes pages for `n_tokens` more and counts them as cached.
   void extend(int sequence, int64_t n_tokens);
@@ -41,7 +41,7 @@ class KvCache {
     int64_t length = 0;
     std::vector<int32_t> pages;
   };
-  int64_t context_, page_size_, n_pages_;
+  int64_t context_, page_size_, n_pages_ = 0;
   std::vector<Sequence> sequences_;
   std::vector<int32_t> free_;
 };

@@ -54,40 +54,37 @@ Runner& Session::runner(const PlanKey& key, const Workload& workload) {
 }
 
 std::span<const float> Session::step(std::span<const Feed> feeds) {
+  check_feeds(feeds, cache_);
   size_t total = 0;
+  std::vector<int64_t> before;
   for (const Feed& feed : feeds) {
-    cache_.check_room(feed.sequence, static_cast<int64_t>(feed.tokens.size()));
     for (const int32_t id : feed.tokens) {
       require(id >= 0 && id < n_vocab(), "token id {} is outside the vocabulary of {}", id, n_vocab());
     }
     total += feed.tokens.size();
+    before.push_back(cache_.length(feed.sequence));
   }
   logits_.clear();
-  if (total <= kLargestStep) {
-    run(feeds);
-    return logits_;
-  }
-  for (const Feed& feed : feeds) {  // too much for one plan: one sequence after the other, in pieces
-    for (size_t at = 0; at < feed.tokens.size(); at += kLargestStep) {
-      const size_t n = std::min<size_t>(kLargestStep, feed.tokens.size() - at), before = logits_.size();
-      const Feed piece{feed.sequence, feed.tokens.subspan(at, n), feed.all_logits};
-      run({&piece, 1});
-      const bool last = at + n == feed.tokens.size();
-      if (!feed.all_logits && !last) logits_.resize(before);
-    }
+  try {
+    if (total <= kLargestStep) run(make_step(feeds, cache_));
+    else run_in_pieces(feeds);
+  } catch (...) {
+    for (size_t i = 0; i < feeds.size(); ++i) cache_.truncate(feeds[i].sequence, before[i]);
+    throw;
   }
   return logits_;
 }
 
-void Session::run(std::span<const Feed> feeds) {
-  std::vector<int64_t> before;
-  for (const Feed& feed : feeds) before.push_back(cache_.length(feed.sequence));
-  const StepInputs step = make_step(feeds, cache_);
-  try {
-    run(step);
-  } catch (...) {
-    for (size_t i = 0; i < feeds.size(); ++i) cache_.truncate(feeds[i].sequence, before[i]);
-    throw;
+/// One sequence after the other.
+void Session::run_in_pieces(std::span<const Feed> feeds) {
+  for (const Feed& feed : feeds) {
+    for (size_t at = 0; at < feed.tokens.size(); at += kLargestStep) {
+      const size_t n = std::min<size_t>(kLargestStep, feed.tokens.size() - at), before = logits_.size();
+      const Feed piece{feed.sequence, feed.tokens.subspan(at, n), feed.all_logits};
+      run(make_step({&piece, 1}, cache_));
+      const bool last = at + n == feed.tokens.size();
+      if (!feed.all_logits && !last) logits_.resize(before);
+    }
   }
 }
 

@@ -53,7 +53,8 @@ class Session {
   void truncate(int sequence, int64_t length) { cache_.truncate(sequence, length); }
 
   /// Feeds tokens and returns the wanted logits, [rows, vocab] in the order of the feeds. The span is valid until the
-  /// next step. Throws Error, changing nothing, if a sequence has no room or an id is out of range.
+  /// next step. Throws Error, changing nothing, if a sequence has no room or an id is out of range, or the plan cannot
+  /// be made.
   std::span<const float> step(std::span<const Feed> feeds);
 
   int64_t n_vocab() const { return model_.shape().n_vocab; }
@@ -68,7 +69,7 @@ class Session {
 
  private:
   Runner& runner(const PlanKey& key, const Workload& workload);
-  void run(std::span<const Feed> feeds);
+  void run_in_pieces(std::span<const Feed> feeds);
   void run(const StepInputs& step);
 
   const Model& model_;

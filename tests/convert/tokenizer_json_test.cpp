@@ -62,7 +62,7 @@ TokenizerSpec read(const json& root, std::string_view config = {}) {
   return read_tokenizer_json(root.dump(), "t.json", config);
 }
 
-class GoldenTokenizer : public testing::TestWithParam<std::string> {
+class GoldenTokenizer : public ::testing::TestWithParam<std::string> {
  protected:
   static fs::path folder() { return fs::path(WEFT_SOURCE_DIR) / "../shared/golden/tokenizers" / GetParam(); }
 
@@ -123,7 +123,7 @@ TEST_P(GoldenTokenizer, KeepsEveryByte) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, GoldenTokenizer, testing::Values("gpt2", "llama2", "llama3", "qwen3"),
+INSTANTIATE_TEST_SUITE_P(Files, GoldenTokenizer, ::testing::Values("gpt2", "llama2", "llama3", "qwen3"),
                          [](const auto& test) { return test.param; });
 
 TEST(TokenizerJson, TellsNamesAndSpecialTokens) {

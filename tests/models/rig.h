@@ -17,11 +17,6 @@ namespace weft::testing {
 
 class Rig {
  public:
-  explicit Rig(std::shared_ptr<const Checkpoint> checkpoint, SessionOptions options = exact("ref"), int threads = 2)
-      : runtime_(Env::from_process(), make_backends(Env::from_process(), {.threads = threads})),
-        model_(std::move(checkpoint)),
-        session_(model_, runtime_, std::move(options)) {}
-
   static SessionOptions exact(std::string backend, int64_t max_sequences = 1) {
     SessionOptions options;
     options.backend = std::move(backend);
@@ -29,6 +24,11 @@ class Rig {
     options.max_sequences = max_sequences;
     return options;
   }
+
+  explicit Rig(std::shared_ptr<const Checkpoint> checkpoint, SessionOptions options = exact("ref"), int threads = 2)
+      : runtime_(Env::from_process(), make_backends(Env::from_process(), {.threads = threads})),
+        model_(std::move(checkpoint)),
+        session_(model_, runtime_, std::move(options)) {}
 
   Session& operator*() { return session_; }
   Session* operator->() { return &session_; }

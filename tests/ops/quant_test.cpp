@@ -84,7 +84,7 @@ bool all_finite(const std::vector<float>& x) {
   return std::all_of(x.begin(), x.end(), [](float v) { return std::isfinite(v); });
 }
 
-class Quant : public testing::TestWithParam<const TypeTraits*> {
+class Quant : public ::testing::TestWithParam<const TypeTraits*> {
  protected:
   DType type_ = *GetParam();
 };
@@ -334,7 +334,7 @@ TEST_P(Quant, NaNCountsAsZero) {
   EXPECT_EQ(encode(type_, with_nan), encode(type_, with_zero));
 }
 
-INSTANTIATE_TEST_SUITE_P(AllTypes, Quant, testing::ValuesIn(kAllTypes),
+INSTANTIATE_TEST_SUITE_P(AllTypes, Quant, ::testing::ValuesIn(kAllTypes),
                          [](const auto& instance) { return std::string(instance.param->name); });
 
 // --- half precision --------------------------------------------------------------------------------------------------

@@ -1,0 +1,244 @@
+#include "convert/hf_checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <numeric>
+
+#include "models/model.h"
+#include "ops/quant/f16.h"
+#include "tests/support/hf_folder.h"
+
+namespace weft {
+namespace {
+
+using namespace weft::testing;
+
+std::vector<float> values_of(const Tensor& tensor) {
+  std::vector<float> values(static_cast<size_t>(tensor.type.elements()));
+  tensor.type.dtype->decode(tensor.data, values.data(), values.size());
+  return values;
+}
+
+/// Element (r, c) holds 100 r + c, so that every element says where it came from.
+void number(HfFolder& folder, std::string_view name) {
+  const Tensor& tensor = folder.at(name);
+  const int64_t columns = tensor.type.shape.columns();
+  for (int64_t i = 0; i < tensor.type.elements(); ++i) {
+    tensor.as<float>()[i] = static_cast<float>(100 * (i / columns) + i % columns);
+  }
+}
+
+/// Which row of the file each row of the tensor is.
+std::vector<int> rows_of(const Tensor& tensor) {
+  const std::vector<float> values = values_of(tensor);
+  const auto columns = static_cast<size_t>(tensor.type.shape.columns());
+  std::vector<int> rows;
+  for (size_t at = 0; at < values.size(); at += columns) {
+    rows.push_back(static_cast<int>(values[at]) / 100);
+    for (size_t c = 0; c < columns; ++c) {
+      EXPECT_EQ(values[at + c], values[at] + static_cast<float>(c)) << "a row was torn apart";
+    }
+  }
+  return rows;
+}
+
+TEST(HfCheckpoint, TransposesGpt2sConv1d) {
+  HfFolder folder{std::string(kGpt2Config)};
+  number(folder, "transformer.h.1.attn.c_attn.weight");  // [12, 36], in then out
+  folder.write();
+  const HfCheckpoint checkpoint(folder.path());
+  const Tensor& tensor = checkpoint.at("blk.1.attn_qkv.weight");
+  ASSERT_EQ(tensor.type, (TensorType{quant::f32, {36, 12}}));
+  for (int out = 0; out < 36; ++out) {
+    for (int in = 0; in < 12; ++in) EXPECT_EQ(tensor.as<float>()[out * 12 + in], static_cast<float>(100 * in + out));
+  }
+  EXPECT_EQ(checkpoint.at("token_embd.weight").type.shape, (Shape{17, 12})) << "embeddings are not Conv1D";
+}
+
+TEST(HfCheckpoint, TransposesTypesOfTwoBytes) {
+  HfFolder folder{std::string(kGpt2Config)};
+  const std::string name = "transformer.h.0.mlp.c_fc.weight";
+  number(folder, name);
+  std::vector<std::byte> half(folder.at(name).type.bytes() / 2);
+  quant::f16.encode(folder.at(name).as<float>(), half.data(), half.size() / 2, nullptr);
+  folder.drop(name);
+  folder.tensors().push_back({name, {{quant::f16, {12, 20}}, half.data()}});
+  folder.write();
+  const HfCheckpoint checkpoint(folder.path());
+  const Tensor& tensor = checkpoint.at("blk.0.ffn_up.weight");
+  ASSERT_EQ(tensor.type, (TensorType{quant::f16, {20, 12}}));
+  EXPECT_EQ(values_of(tensor)[3 * 12 + 5], 503) << "row 3, column 5 is (5, 3) of the file";
+}
+
+TEST(HfCheckpoint, MakesRotaryPairsNeighbours) {
+  HfFolder folder{std::string(kLlamaConfig)};  // heads of 4
+  number(folder, "model.layers.0.self_attn.q_proj.weight");
+  number(folder, "model.layers.0.self_attn.k_proj.weight");
+  number(folder, "model.layers.0.self_attn.v_proj.weight");
+  folder.write();
+  const HfCheckpoint checkpoint(folder.path());
+  EXPECT_EQ(rows_of(checkpoint.at("blk.0.attn_q.weight")),
+            (std::vector<int>{0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15}));
+  EXPECT_EQ(rows_of(checkpoint.at("blk.0.attn_k.weight")), (std::vector<int>{0, 2, 1, 3, 4, 6, 5, 7}));
+  EXPECT_EQ(rows_of(checkpoint.at("blk.0.attn_v.weight")), (std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7}));
+}
+
+TEST(HfCheckpoint, SplitsQkvByPart) {
+  HfFolder folder{std::string(kNeoxConfig)};  // two heads of 8, each [q, k, v]
+  number(folder, "gpt_neox.layers.1.attention.query_key_value.weight");
+  folder.add("gpt_neox.layers.1.attention.query_key_value.bias", {48});
+  folder.write();
+  const HfCheckpoint checkpoint(folder.path());
+  std::vector<int> expected;
+  for (const int part : {0, 1, 2}) {
+    for (const int head : {0, 1}) {
+      for (int d = 0; d < 8; ++d) expected.push_back((head * 3 + part) * 8 + d);
+    }
+  }
+  EXPECT_EQ(rows_of(checkpoint.at("blk.1.attn_qkv.weight")), expected);
+  // The bias goes the same way.
+  const auto bias = values_of(folder.at("gpt_neox.layers.1.attention.query_key_value.bias"));
+  const auto split = values_of(checkpoint.at("blk.1.attn_qkv.bias"));
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(split[i], bias[static_cast<size_t>(expected[i])]);
+}
+
+TEST(HfCheckpoint, StacksExperts) {
+  const HfFolder folder{std::string(kMixtralConfig)};
+  const HfCheckpoint checkpoint(folder.path());
+  const Tensor& stacked = checkpoint.at("blk.1.ffn_down_exps.weight");
+  ASSERT_EQ(stacked.type.shape, (Shape{3, 16, 20}));
+  for (size_t e = 0; e < 3; ++e) {
+    const Tensor& one = folder.at(fmt::format("model.layers.1.block_sparse_moe.experts.{}.w2.weight", e));
+    EXPECT_EQ(std::memcmp(stacked.data + e * one.type.bytes(), one.data, one.type.bytes()), 0) << "expert " << e;
+  }
+  EXPECT_EQ(checkpoint.at("blk.1.ffn_gate_exps.weight").type.shape, (Shape{3, 20, 16}));
+}
+
+TEST(HfCheckpoint, ThePrefixOfTheClassMayBeAbsent) {
+  HfFolder folder{std::string(kGpt2Config)};
+  for (NamedTensor& t : folder.tensors()) t.name.erase(0, std::string_view("transformer.").size());
+  folder.write();
+  EXPECT_NO_THROW(Model(std::make_shared<HfCheckpoint>(folder.path())));
+}
+
+TEST(HfCheckpoint, TensorsThatNobodyAsksForAreLeftOut) {
+  HfFolder folder{std::string(kGpt2Config)};
+  folder.add("transformer.h.0.attn.masked_bias", {1});
+  folder.write();
+  const HfCheckpoint checkpoint(folder.path());
+  for (const std::string& name : checkpoint.tensor_names()) EXPECT_EQ(name.find("masked"), std::string::npos);
+}
+
+TEST(HfCheckpoint, WritesWhatTheConfigOnlyImplies) {
+  HfFolder folder{std::string(kLlamaConfig)};
+  folder.config().insert(folder.config().rfind('}'), R"(, "rope_scaling": {"rope_type": "llama3", "factor": 8,
+      "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 8192})");
+  folder.write();
+  const auto checkpoint = std::make_shared<HfCheckpoint>(folder.path());
+  EXPECT_EQ(checkpoint->at("rope_freqs.weight").type, (TensorType{quant::f32, {2}}));
+  EXPECT_EQ(*checkpoint->at("rope_freqs.weight").as<float>(), 1);
+  EXPECT_NE(Model(checkpoint).find("rope_freqs.weight"), nullptr);
+}
+
+TEST(HfCheckpoint, WithoutATokenizerThereIsNoVocabulary) {
+  const HfFolder folder{std::string(kLlamaConfig)};
+  const HfCheckpoint checkpoint(folder.path());
+  EXPECT_EQ(checkpoint.metadata().text("tokenizer.ggml.model"), "no_vocab");
+  EXPECT_EQ(checkpoint.metadata().text("general.architecture"), "llama");
+}
+
+// -- one precise Error each
+// ------------------------------------------------------------------------------------------------------
+
+std::string refusal(std::string_view config, const std::function<void(HfFolder&)>& change) {
+  HfFolder folder{std::string(config)};
+  change(folder);
+  folder.write();
+  const std::string message = error_of([&] { HfCheckpoint{folder.path()}; });
+  EXPECT_EQ(message.find(folder.path()), 0u) << "does not begin with the path: " << message;
+  EXPECT_EQ(message.rfind(folder.path()), 0u) << "says the path twice: " << message;
+  return message;
+}
+
+TEST(HfCheckpoint, MissingTensorsAreNamed) {
+  expect_message(refusal(kGpt2Config, [](auto& f) { f.drop("transformer.h.1.ln_2.bias"); }),
+                 ": tensor transformer.h.1.ln_2.bias is missing");
+  expect_message(
+      refusal(kMixtralConfig, [](auto& f) { f.drop("model.layers.0.block_sparse_moe.experts.2.w3.weight"); }),
+      ": tensor model.layers.0.block_sparse_moe.experts.2.w3.weight is missing");
+  expect_message(refusal(kLlamaConfig, [](auto& f) { f.tensors().clear(); }), " is missing");
+}
+
+TEST(HfCheckpoint, WrongShapesAreNamed) {
+  expect_message(refusal(kGpt2Config, [](auto& f) { f.add("transformer.h.0.mlp.c_fc.weight", {20, 12}); }),
+                 "tensor transformer.h.0.mlp.c_fc.weight is f32[20, 12], config.json says [12, 20]");
+  expect_message(refusal(kLlamaConfig, [](auto& f) { f.add("model.norm.weight", {16, 1}); }),
+                 "tensor model.norm.weight is f32[16, 1], config.json says [16]");
+  expect_message(refusal(kMixtralConfig,
+                         [](auto& f) { f.add("model.layers.1.block_sparse_moe.experts.1.w1.weight", {16, 20}); }),
+                 "experts.1.w1.weight is f32[16, 20], config.json says [20, 16]");
+}
+
+TEST(HfCheckpoint, ExpertsOfDifferentTypesAreAnError) {
+  std::vector<std::byte> half(20 * 16 * 2);
+  expect_message(refusal(kMixtralConfig,
+                         [&](auto& f) {
+                           const std::string name = "model.layers.1.block_sparse_moe.experts.2.w1.weight";
+                           f.drop(name);
+                           f.tensors().push_back({name, {{quant::f16, {20, 16}}, half.data()}});
+                         }),
+                 "experts.2.w1.weight is f16, its siblings are f32");
+}
+
+TEST(HfCheckpoint, ConfigErrorsNameTheFile) {
+  const auto with = [](std::string_view from, std::string_view to) {
+    return refusal(kLlamaConfig, [&](auto& f) {
+      const size_t at = f.config().find(from);
+      ASSERT_NE(at, std::string::npos);
+      f.config().replace(at, from.size(), to);
+    });
+  };
+  expect_message(with("\"hidden_size\": 16,", ""), "config.json: metadata key hidden_size is missing");
+  expect_message(with("\"llama\"", "\"whisper\""), "config.json: unknown model_type whisper");
+  expect_message(with("\"llama\"", "7"), "config.json: metadata key model_type is i64 (7), expected a string");
+  expect_message(with("\"hidden_size\": 16", "\"hidden_size\": 0"), "config.json: llama.embedding_length would be 0");
+  expect_message(with("\"hidden_size\": 16", "\"hidden_size\": \"16\""), "config.json: metadata key hidden_size");
+  expect_message(with("{", "{,"), "config.json: ");
+  expect_message(with("\"num_attention_heads\": 4", "\"num_attention_heads\": 0"), "config.json: ");
+  // Heads of 3 have no pairs.
+  expect_message(with("\"num_attention_heads\": 4", "\"num_attention_heads\": 4, \"head_dim\": 3"), "");
+}
+
+TEST(HfCheckpoint, AConfigOfTooManyLayersIsAnErrorAtOnce) {
+  expect_message(refusal(kMixtralConfig,
+                         [](auto& f) {
+                           const size_t at = f.config().find("\"num_local_experts\": 3");
+                           f.config().replace(at, 22, "\"num_local_experts\": 1000000000");
+                         }),
+                 "experts");
+}
+
+TEST(HfCheckpoint, ReadsShards) {
+  HfFolder folder{std::string(kGpt2Config)};
+  const HfCheckpoint whole(folder.path());
+  std::string map;
+  for (const size_t shard : {0u, 1u}) {
+    std::vector<NamedTensor> part;
+    for (size_t i = shard; i < folder.tensors().size(); i += 2) {
+      part.push_back(folder.tensors()[i]);
+      map += fmt::format("{}\"{}\": \"part-{}.safetensors\"", map.empty() ? "" : ", ", part.back().name, shard);
+    }
+    write_safetensors(folder.file(fmt::format("part-{}.safetensors", shard)), part);
+  }
+  std::filesystem::remove(folder.file("model.safetensors"));
+  std::ofstream(folder.file("model.safetensors.index.json")) << "{\"weight_map\": {" << map << "}}";
+  const HfCheckpoint sharded(folder.path());
+  EXPECT_EQ(sharded.tensor_names(), whole.tensor_names());
+  for (const std::string& name : whole.tensor_names()) {
+    EXPECT_EQ(values_of(sharded.at(name)), values_of(whole.at(name))) << name;
+  }
+}
+
+}  // namespace
+}  // namespace weft
