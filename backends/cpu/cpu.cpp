@@ -27,6 +27,7 @@ class CpuBackend : public Backend {
     device_.gflops = 8.0 * isa_.lanes * team_.size();
     device_.memory_bytes = cpu::usable_memory();
     device_.alignment = 64;
+    device_.threads = team_.size();
     device_.host_memory = true;
   }
 

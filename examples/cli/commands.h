@@ -25,6 +25,7 @@ void add_inspect(CLI::App& app, Action& action);
 void add_tokenize(CLI::App& app, Action& action);
 void add_check_ops(CLI::App& app, Action& action);
 void add_check_quants(CLI::App& app, Action& action);
+void add_perplexity(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 
 /// Options of every command that runs a model.
@@ -37,6 +38,8 @@ struct RunOptions {
   int64_t context = 0;
   std::vector<std::string> place;
   std::string quantize;
+  std::string gpu_memory = "auto";
+  int64_t gpu_layers = -1;
   bool deterministic = false, no_pack = false, fallback = false, explain = false;
   bool per_op_table = false;
 };

@@ -59,6 +59,8 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
       ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}));
   command.add_option("--ctx", options.context, "Tokens of context (default: what the model was made for)")
       ->check(CLI::PositiveNumber);
+  command.add_option("--gpu-memory", options.gpu_memory, "GPU memory that may be used, or auto")->capture_default_str();
+  command.add_option("--gpu-layers", options.gpu_layers, "Layers kept on the GPU");
   command.add_option("--place", options.place, "PATTERN=device: places the nodes whose name matches")->take_all();
   command.add_option("--quantize", options.quantize, "Quantizes the matrices to this type while loading");
   command.add_flag("--deterministic", options.deterministic, "Bit-identical logits whatever the thread count");
@@ -70,6 +72,9 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
 
 Engine::Engine(const RunOptions& options, int64_t max_sequences)
     : runtime_(make_runtime(options.threads, options.per_op_table)) {
+  // This build has no GPU backend: what only a GPU could honour is said, not passed over.
+  require(options.gpu_memory == "auto" && options.gpu_layers <= 0,
+          "--gpu-memory and --gpu-layers: this build of weft has no GPU backend");
   std::shared_ptr<const Checkpoint> checkpoint = open_checkpoint(model_path(options.model));
   if (!options.quantize.empty()) {
     const DType type = quant::find(options.quantize);

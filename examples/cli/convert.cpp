@@ -40,8 +40,6 @@ void convert_model(const Options& options) {
   const ConvertPlan plan = plan_conversion(*source, {.type = type, .fallback = !options.no_fallback});
   if (!quiet() || options.dry_run) print_forecast(plan);
   if (options.dry_run) return;
-  require(!options.output.empty(), "convert: -o OUT.gguf is missing");
-
   const auto start = std::chrono::steady_clock::now();
   double last_drawn = 0;
   write_gguf(*source, plan, options.output, [&](size_t done) {
@@ -68,7 +66,10 @@ void add_convert(CLI::App& app, Action& action) {
                       "Type of the matrices: f32, f16, bf16, q8_0, q4_0, ... (default: as in the source)");
   command->add_flag("--dry-run", options->dry_run, "Prints the forecast and writes nothing");
   command->add_flag("--no-fallback", options->no_fallback, "A row that no block divides is an error, not f16");
-  command->callback([options, &action] { action = [options] { convert_model(*options); }; });
+  command->callback([options, &action] {
+    if (options->output.empty() && !options->dry_run) throw CLI::RequiredError("--output or --dry-run");
+    action = [options] { convert_model(*options); };
+  });
 }
 
 }  // namespace weft::cli

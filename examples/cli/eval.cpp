@@ -43,8 +43,7 @@ std::vector<int32_t> read_ids(const std::string& path) {
 }
 
 void evaluate(const Options& options) {
-  require(options.ids.empty() != options.ids_file.empty(), "eval: give either --ids or --ids-file");
-  const std::vector<int32_t> ids = options.ids.empty() ? read_ids(options.ids_file) : parse_ids(options.ids);
+  const std::vector<int32_t> ids = options.ids_file.empty() ? parse_ids(options.ids) : read_ids(options.ids_file);
   require(!ids.empty(), "eval: there are no ids");
   Engine engine(options.run);
   Session& session = engine.session();
@@ -86,14 +85,18 @@ void add_eval(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("eval", "Runs a forward pass over token ids and writes the logits");
   add_run_options(*command, options->run, "exact");
-  command->add_option("--ids", options->ids, "Token ids, separated by commas");
-  command->add_option("--ids-file", options->ids_file, "A safetensors file with the tensor input_ids");
+  auto* ids = command->add_option("--ids", options->ids, "Token ids, separated by commas");
+  auto* file = command->add_option("--ids-file", options->ids_file, "A safetensors file with the tensor input_ids");
+  ids->excludes(file);
   command->add_option("--logits", options->logits, "Where to write the tensor logits, f32 [ids, vocab]");
   command->add_option("--chunk", options->chunk, "Ids fed a step, through the KV cache (default: all at once)")
       ->check(CLI::PositiveNumber);
   command->add_option("-n,--n-predict", options->n_predict, "Greedy tokens to predict and print")
       ->check(CLI::NonNegativeNumber);
-  command->callback([options, &action] { action = [options] { evaluate(*options); }; });
+  command->callback([options, ids, file, &action] {
+    if (ids->count() + file->count() != 1) throw CLI::RequiredError("--ids or --ids-file");
+    action = [options] { evaluate(*options); };
+  });
 }
 
 }  // namespace weft::cli

@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <iostream>
 #include <new>
 
 #include "convert/atomic_file.h"
@@ -35,6 +36,7 @@ int main(int argc, char** argv) {
   weft::cli::add_generate(app, action);
   weft::cli::add_convert(app, action);
   weft::cli::add_eval(app, action);
+  weft::cli::add_perplexity(app, action);
   weft::cli::add_bench(app, action);
   weft::cli::add_inspect(app, action);
   weft::cli::add_tokenize(app, action);
@@ -46,7 +48,8 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    if (app.exit(error) != 0) return 2;
+    return std::cout.flush() ? 0 : report("cannot write to standard output");  // --help, --version
   }
   try {
     action();

@@ -171,12 +171,20 @@ TEST(HfCheckpoint, MissingTensorsAreNamed) {
 }
 
 TEST(HfCheckpoint, WrongShapesAreNamed) {
-  expect_message(refusal(kGpt2Config, [](auto& f) { f.add("transformer.h.0.mlp.c_fc.weight", {20, 12}); }),
+  expect_message(refusal(kGpt2Config,
+                         [](auto& f) {
+                           f.add("transformer.h.0.mlp.c_fc.weight", {20, 12});
+                         }),
                  "tensor transformer.h.0.mlp.c_fc.weight is f32[20, 12], config.json says [12, 20]");
-  expect_message(refusal(kLlamaConfig, [](auto& f) { f.add("model.norm.weight", {16, 1}); }),
+  expect_message(refusal(kLlamaConfig,
+                         [](auto& f) {
+                           f.add("model.norm.weight", {16, 1});
+                         }),
                  "tensor model.norm.weight is f32[16, 1], config.json says [16]");
   expect_message(refusal(kMixtralConfig,
-                         [](auto& f) { f.add("model.layers.1.block_sparse_moe.experts.1.w1.weight", {16, 20}); }),
+                         [](auto& f) {
+                           f.add("model.layers.1.block_sparse_moe.experts.1.w1.weight", {16, 20});
+                         }),
                  "experts.1.w1.weight is f32[16, 20], config.json says [20, 16]");
 }
 

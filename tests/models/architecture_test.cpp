@@ -26,9 +26,7 @@ Metadata config_of(std::string_view json, std::string_view more = "") {
   return flatten_json(text, "config.json");
 }
 
-Metadata keys_of(const Metadata& config) {
-  return find_hf_architecture(config.text("model_type")).from_hf(config);
-}
+Metadata keys_of(const Metadata& config) { return find_hf_architecture(config.text("model_type")).from_hf(config); }
 
 std::string refusal(std::string_view json, std::string_view more) {
   return error_of([&] { keys_of(config_of(json, more)); });

@@ -84,11 +84,17 @@ TEST(Model, ErrorsNameTheTensor) {
                  "tiny: tensor blk.1.ffn_up.weight is missing");
   expect_message(error_after("gpt2", [](auto& m) { m.drop("position_embd.weight"); }),
                  "tensor position_embd.weight is missing");
-  expect_message(error_after("llama", [](auto& m) { m.set("blk.0.attn_k.weight", f32({13, 36}), 1); }),
+  expect_message(error_after("llama",
+                             [](auto& m) {
+                               m.set("blk.0.attn_k.weight", f32({13, 36}), 1);
+                             }),
                  "tensor blk.0.attn_k.weight is [13, 36], the metadata says [12, 36]");
   expect_message(error_after("llama", [](auto& m) { m.set("blk.0.attn_k.weight", f32({12 * 36}), 1); }),
                  "tensor blk.0.attn_k.weight is [432], the metadata says [12, 36]");
-  expect_message(error_after("gpt2", [](auto& m) { m.set("blk.0.ffn_up.weight", TensorType{quant::i32, {50, 36}}, 1); }),
+  expect_message(error_after("gpt2",
+                             [](auto& m) {
+                               m.set("blk.0.ffn_up.weight", TensorType{quant::i32, {50, 36}}, 1);
+                             }),
                  "tensor blk.0.ffn_up.weight is i32, not a weight type");
 }
 

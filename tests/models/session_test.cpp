@@ -300,8 +300,7 @@ std::vector<std::string> golden_models() {
 
 class GoldenModel : public ::testing::TestWithParam<std::string> {};
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GoldenModel);
-INSTANTIATE_TEST_SUITE_P(All, GoldenModel, ::testing::ValuesIn(golden_models()),
-                         [](const auto& p) { return p.param; });
+INSTANTIATE_TEST_SUITE_P(All, GoldenModel, ::testing::ValuesIn(golden_models()), [](const auto& p) { return p.param; });
 
 constexpr double kGolden = 1e-4;  // of the logits' deviation
 

@@ -1,0 +1,475 @@
+// The executables as a user runs them: output, exit status, and what is left behind.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "convert/convert.h"
+#include "convert/open_model.h"
+#include "convert/safetensors.h"
+#include "models/session/tokenizer.h"
+#include "tests/convert/temp_folder.h"
+#include "tests/support/tiny_model.h"
+
+namespace weft {
+namespace {
+
+using namespace weft::testing;
+using Args = std::vector<std::string>;
+
+constexpr std::string_view kPrompt = "Fellow-Citizens of the Senate and House of Representatives:";
+const std::string kData = std::string(WEFT_SOURCE_DIR) + "/tests/data";
+const std::string kBundled = std::string(WEFT_SOURCE_DIR) + "/examples/data/union-q8_0.gguf";
+
+struct Outcome {
+  int status = -1;  // of exit(), or minus the signal
+  std::string out, err;
+};
+
+/// Runs a program to its end. `stdout_path` takes its output, if given; `environment` is added to this process's.
+Outcome run_program(const char* program, const Args& args, const Args& environment = {},
+                    const std::string& stdout_path = "") {
+  const TempFolder folder;
+  const std::string out = stdout_path.empty() ? folder.file("out") : stdout_path, err = folder.file("err");
+  std::vector<char*> argv = {const_cast<char*>(program)};
+  for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
+  argv.push_back(nullptr);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    for (const std::string& variable : environment) ::putenv(const_cast<char*>(variable.c_str()));
+    ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT, 0600), STDOUT_FILENO);
+    ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT, 0600), STDERR_FILENO);
+    ::execv(program, argv.data());
+    ::_exit(127);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return {WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status),
+          stdout_path.empty() ? read_file(out) : std::string(), read_file(err)};
+}
+
+Outcome weft(const Args& args, const Args& environment = {}, const std::string& stdout_path = "") {
+  return run_program(WEFT_CLI, args, environment, stdout_path);
+}
+
+/// Expects exit status 0 and returns what was printed.
+std::string output_of(const Args& args, const Args& environment = {}) {
+  const Outcome outcome = weft(args, environment);
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  return outcome.out;
+}
+
+/// Expects exit status 1 and one line `weft: error: ...` that contains `fragment`.
+void expect_error(const Outcome& outcome, std::string_view fragment) {
+  EXPECT_EQ(outcome.status, 1) << outcome.err;
+  EXPECT_EQ(outcome.err.find("weft: error: "), 0u) << outcome.err;
+  EXPECT_EQ(std::ranges::count(outcome.err, '\n'), 1) << outcome.err;
+  EXPECT_NE(outcome.err.find(fragment), std::string::npos) << outcome.err << "expected: " << fragment;
+}
+
+void expect_error(const Args& args, std::string_view fragment, const Args& environment = {}) {
+  expect_error(weft(args, environment), fragment);
+}
+
+std::string last_line(const std::string& text) {
+  const size_t end = text.find_last_not_of('\n');
+  const size_t begin = text.rfind('\n', end);
+  return text.substr(begin + 1, end - begin);
+}
+
+/// A tiny model as GGUF.
+std::string write_tiny(const TempFolder& folder, const TinyOptions& options = {}, DType type = {}) {
+  const auto tiny = tiny_model(options);
+  write_gguf(*tiny, plan_conversion(*tiny, {.type = type}), folder.file("tiny.gguf"));
+  return folder.file("tiny.gguf");
+}
+
+/// A whole GGUF file with `bytes` put at the place of `what`, which must occur.
+std::string patched(std::string file, std::string_view what, std::string_view bytes, size_t offset = 0) {
+  const size_t at = file.find(what);
+  if (at == std::string::npos) fail("the file has no {}", what);
+  return file.replace(at + what.size() + offset, bytes.size(), bytes);
+}
+
+template <typename T>
+std::string number(T value) {
+  return {reinterpret_cast<const char*>(&value), sizeof value};
+}
+
+// -- wrong usage and wrong input
+// -------------------------------------------------------------------------------------------
+
+TEST(Cli, WrongUsageIsStatus2) {
+  const std::vector<Args> cases = {
+      {},
+      {"nonsense"},
+      {"--nonsense"},
+      {"generate"},
+      {"generate", "-p"},
+      {"generate", "-p", "x", "--nonsense"},
+      {"generate", "-p", "x", "-n", "many"},
+      {"generate", "-p", "x", "--threads", "0"},
+      {"generate", "-p", "x", "--kv-type", "q9"},
+      {"generate", "-p", "x", "--precision", "some"},
+      {"generate", "-p", "x", "--ctx", "-1"},
+      {"eval"},
+      {"eval", "--ids", "1", "--ids-file", "f"},
+      {"eval", "--ids", "1", "--chunk", "0"},
+      {"convert"},
+      {"convert", kBundled},
+      {"convert", kBundled, "-o"},
+      {"inspect", "a", "b"},
+      {"tokenize"},
+      {"tokenize", "--text", "a", "--cases", "b"},
+      {"check-ops"},
+      {"check-quants"},
+      {"bench", "-r", "0"},
+      {"bench", "--batch", "0"},
+  };
+  for (const Args& args : cases) {
+    const Outcome outcome = weft(args);
+    std::string line;
+    for (const std::string& arg : args) line += " " + arg;
+    EXPECT_EQ(outcome.status, 2) << line;
+    EXPECT_FALSE(outcome.err.empty()) << line;
+    EXPECT_TRUE(outcome.out.empty()) << line;
+  }
+}
+
+TEST(Cli, HelpAndVersionAreNoErrors) {
+  EXPECT_NE(output_of({"--help"}).find("generate"), std::string::npos);
+  EXPECT_NE(output_of({"--version"}).find("weft"), std::string::npos);
+  for (const char* command :
+       {"generate", "convert", "eval", "bench", "inspect", "tokenize", "check-ops", "check-quants"}) {
+    EXPECT_NE(output_of({command, "--help"}).find("--quiet"), std::string::npos) << command;
+  }
+}
+
+TEST(Cli, OptionsThatCannotBeMet) {
+  const auto generate = [](const Args& more) {
+    Args args = {"generate", "-p", "x", "-n", "1"};
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  };
+  expect_error(generate({"--backend", "tpu"}), "backend tpu is not available");
+  expect_error(generate({"--place", "nonsense"}), "--place nonsense: expected PATTERN=device");
+  expect_error(generate({"--place", "*=nonsense"}), "there is no such device");
+  expect_error(generate({"--quantize", "q9_9"}), "--quantize q9_9: no such type");
+  expect_error(generate({"--temp", "-1"}), "temperature is -1");
+  expect_error(generate({"--top-p", "1.5"}), "top_p is 1.5");
+  expect_error(generate({"--ctx", "513"}), "--ctx 513: the model was made for 512 tokens");
+  expect_error(generate({}), "WEFT_NONSENSE", {"WEFT_NONSENSE=1"});
+  expect_error(generate({}), "WEFT_DEBUG=9", {"WEFT_DEBUG=9"});
+  expect_error(generate({}), "no_such", {"WEFT_BACKENDS=no_such"});
+  expect_error(generate({}), "WEFT_CPU_ISA", {"WEFT_CPU_ISA=avx1024"});
+}
+
+TEST(Cli, ModelsThatAreNone) {
+  const TempFolder folder;
+  expect_error({"generate", folder.file("none.gguf"), "-p", "x"}, "No such file or directory");
+  expect_error({"inspect", folder.path()}, "has neither model.safetensors nor");
+  expect_error({"inspect", "/dev/null"}, "is not a regular file");
+  expect_error({"inspect", folder.write("a", "")}, "truncated at byte 0");
+  expect_error({"inspect", folder.write("b", "GGML and more")}, "is not a GGUF file");
+  expect_error({"tokenize", folder.write("c.json", "{"), "--text", "x"}, "c.json: ");
+  expect_error({"convert", folder.file("none"), "-o", folder.file("out.gguf")}, "No such file or directory");
+  EXPECT_FALSE(std::filesystem::exists(folder.file("out.gguf")));
+}
+
+TEST(Cli, DamagedGgufFiles) {
+  const TempFolder folder;
+  const std::string whole = read_file(write_tiny(folder));
+  const auto damaged = [&](const std::string& bytes) { return folder.write("bad.gguf", bytes); };
+  for (const size_t length : {size_t{1}, size_t{5}, size_t{20}, size_t{60}, whole.size() / 8, whole.size() / 2}) {
+    expect_error({"inspect", damaged(whole.substr(0, length))}, "truncated");
+  }
+  const std::string name = "blk.0.attn_q.weight";  // then: dimensions, sizes, type, offset
+  const struct {
+    std::string bytes, fragment;
+  } cases[] = {
+      {patched(whole, "GGUF", number(uint32_t{1})), "GGUF version 1"},
+      {patched(whole, "GGUF", number(UINT64_MAX), 4), "tensors"},
+      {patched(whole, "GGUF", number(UINT64_MAX), 12), "keys"},
+      {patched(whole, name, number(uint64_t{1} << 62), 4), name},
+      {patched(whole, name, number(UINT64_MAX), 12), name},
+      {patched(whole, name, number(uint64_t{1} << 40), 4), name},
+      {patched(whole, name, number(uint32_t{777}), 20), "unknown type id 777"},
+      {patched(whole, name, number(UINT64_MAX), 24), "at offset 18446744073709551615"},
+      {patched(whole, name, number(uint32_t{9})), "has 9 dimensions"},
+      {patched(whole, "llama.block_count", number(uint32_t{1000000}), 4), "number of layers"},
+      {patched(whole, "llama.attention.head_count", number(uint32_t{0}), 4), "number of heads"},
+  };
+  for (const auto& c : cases) {
+    SCOPED_TRACE(c.fragment);
+    expect_error({"eval", damaged(c.bytes), "--ids", "1"}, c.fragment);
+  }
+  const auto tiny = tiny_model();
+  tiny->edit().set("general.architecture", std::string("mamba"));
+  write_gguf(*tiny, plan_conversion(*tiny, {}), folder.file("mamba.gguf"));
+  expect_error({"eval", folder.file("mamba.gguf"), "--ids", "1"}, "unknown architecture mamba; known are: ");
+}
+
+TEST(Cli, IdsAndPromptsThatDoNotFit) {
+  const TempFolder folder;
+  const std::string tiny = write_tiny(folder, {.context = 10});
+  expect_error({"eval", tiny, "--ids", "1,61"}, "token id 61 is outside the vocabulary of 61");
+  expect_error({"eval", tiny, "--ids", "-1"}, "token id -1");
+  expect_error({"eval", tiny, "--ids", "1,x"}, "'x' is not a token id");
+  expect_error({"eval", tiny, "--ids", ""}, "is not a token id");
+  expect_error({"eval", tiny, "--ids", "99999999999"}, "is not a token id");
+  expect_error({"eval", tiny, "--ids", "1,2,3,4,5,6,7,8,9,10,11"}, "do not fit the context of 10");
+  expect_error({"eval", tiny, "--ids", "1", "-n", "11"}, "do not fit the context of 10");
+  expect_error({"eval", tiny, "--ids-file", folder.file("none")}, "No such file or directory");
+  expect_error({"eval", tiny, "--ids-file", tiny}, "is not a safetensors file");
+  expect_error({"generate", tiny, "-p", "x"}, "the file has no vocabulary");
+  expect_error({"generate", "-p", ""}, "the prompt is empty");
+  std::string words;
+  for (int i = 0; i < 600; ++i) words += " Senate";
+  expect_error({"generate", "-p", words}, "the context has room for 512");
+  expect_error({"eval", tiny, "--ids", "1", "--kv-type", "q8_0"}, "q8_0");
+  expect_error({"bench", tiny, "-p", "11"}, "do not fit the context of 10");
+}
+
+// Nothing half-written stays, whatever the reason.
+TEST(Cli, OutputsThatCannotBeWritten) {
+  const TempFolder folder, target;
+  const std::string tiny = write_tiny(folder);
+  const auto refused = [&](const std::string& output, std::string_view reason) {
+    expect_error({"convert", tiny, "-o", output, "--quiet"}, reason);
+    expect_error({"eval", tiny, "--ids", "1", "--logits", output}, reason);
+  };
+  refused(target.file("none/out"), "No such file or directory");
+  refused(target.path(), "is a directory");
+  refused("/dev/full", "is not a regular file");
+  refused("/proc/out", "cannot write /proc/out");
+  EXPECT_EQ(target.count(), 0u);
+  expect_error({"convert", tiny, "-o", target.file("out"), "--type", "q9"}, "--type q9: no such type");
+  expect_error({"convert", tiny, "-o", target.file("out"), "--type", "q8_0", "--no-fallback"}, "needs whole blocks");
+  EXPECT_EQ(target.count(), 0u);
+}
+
+TEST(Cli, AFullDiskBehindStandardOutput) {
+  for (const Args& args : {Args{"inspect"}, Args{"inspect", "--ops"}, Args{"tokenize", "--text", "x"}, Args{"--help"},
+                           Args{"eval", "--ids", "1", "-n", "1"}, Args{"generate", "-p", "x", "-n", "3", "--quiet"}}) {
+    SCOPED_TRACE(args[0]);
+    expect_error(weft(args, {}, "/dev/full"), "cannot write to");
+  }
+}
+
+// -- what the commands print
+// ----------------------------------------------------------------------------------------------
+
+class CliOn : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Backends, CliOn, ::testing::Values("ref", "cpu"), [](const auto& p) { return p.param; });
+
+TEST_P(CliOn, TheBundledModelContinues) {
+  const std::string expected = read_file(kData + "/union-q8_0.continuation.txt");
+  ASSERT_FALSE(expected.empty());
+  const Args args = {"generate", "-p", std::string(kPrompt), "-n", "64", "--temp", "0", "--backend", GetParam()};
+  const Outcome outcome = weft(args);
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_EQ(outcome.out, expected);
+  EXPECT_NE(outcome.err.find("generated 64 tokens"), std::string::npos) << "speed goes to stderr: " << outcome.err;
+  Args exact = args;
+  exact.insert(exact.end(), {"--precision", "exact", "--quiet", "--fallback"});
+  const Outcome lowered = weft(exact);
+  EXPECT_EQ(lowered.out, expected);
+  EXPECT_EQ(lowered.err, "");
+}
+
+// The folder as transformers wrote it, and an f16 GGUF of it, against what transformers said.
+TEST_P(CliOn, TheModelItCameFromContinues) {
+  const std::string folder = shared_folder() + "/models/union";
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is absent";
+  const SafetensorsFile file(folder + "/expected.safetensors");
+  const Tensor ids = file.tensor("greedy_ids");
+  const Tokenizer tokenizer(TokenizerSpec::from_metadata(open_checkpoint(folder)->metadata()).value());
+  const std::string expected =
+      tokenizer.decode(std::span(ids.as<int32_t>(), static_cast<size_t>(ids.type.elements()))) + "\n";
+  ASSERT_EQ(expected.find(kPrompt), 0u);
+  const TempFolder temp;
+  const std::string gguf = temp.file("f16.gguf");
+  EXPECT_NE(output_of({"convert", folder, "-o", gguf, "--type", "f16"}).find("bits per weight"), std::string::npos);
+  for (const std::string& model : {folder, gguf}) {
+    EXPECT_EQ(output_of({"generate", model, "-p", std::string(kPrompt), "-n", "64", "--temp", "0", "--backend",
+                         GetParam(), "--quiet"}),
+              expected)
+        << model;
+  }
+}
+
+TEST_P(CliOn, EvalWritesLogitsAndPredicts) {
+  const TempFolder folder;
+  const std::string tiny = write_tiny(folder), whole = folder.file("whole"), chunked = folder.file("chunked");
+  const Args args = {"eval", tiny, "--ids", "3,1,4,1,5,9,2,6", "--backend", GetParam(), "-n", "5"};
+  const auto with = [&](Args more) {
+    more.insert(more.begin(), args.begin(), args.end());
+    return output_of(more);
+  };
+  const std::string greedy = with({"--logits", whole});
+  EXPECT_EQ(greedy.find("greedy "), 0u);
+  EXPECT_EQ(std::ranges::count(greedy, ','), 4);
+  EXPECT_EQ(with({"--logits", chunked, "--chunk", "3"}), greedy);
+  EXPECT_EQ(with({}), greedy);
+  const SafetensorsFile a(whole), b(chunked);
+  ASSERT_EQ(a.tensor("logits").type.shape, (Shape{8, 61}));
+  for (int64_t i = 0; i < 8 * 61; ++i) {
+    EXPECT_NEAR(a.tensor("logits").as<float>()[i], b.tensor("logits").as<float>()[i], 1e-5);
+  }
+  std::vector<int32_t> ids = {3, 1, 4, 1, 5, 9, 2, 6};
+  write_safetensors(folder.file("ids"), {{"input_ids", {{quant::i32, {8}}, reinterpret_cast<std::byte*>(ids.data())}}});
+  EXPECT_EQ(output_of({"eval", tiny, "--ids-file", folder.file("ids"), "--backend", GetParam(), "-n", "5"}), greedy);
+}
+
+TEST_P(CliOn, ChecksGoldenOps) {
+  const std::string cases = kData + "/golden_ops";
+  for (const bool fallback : {false, true}) {
+    Args args = {"check-ops", cases, "--backend", GetParam()};
+    if (fallback) args.emplace_back("--fallback");
+    EXPECT_EQ(last_line(output_of(args)), "6 passed, 0 failed");
+  }
+}
+
+TEST(Cli, ACaseThatFailsIsAnError) {
+  const TempFolder folder;
+  std::string bytes = read_file(kData + "/golden_ops/residual_add.after.pre.mp2.1.safetensors");
+  bytes.back() = static_cast<char>(bytes.back() ^ 0x40);  // an exponent
+  const Outcome outcome = weft({"check-ops", folder.write("residual_add.wrong.safetensors", bytes)});
+  expect_error(outcome, "check-ops: 1 of 1 cases failed");
+  EXPECT_EQ(last_line(outcome.out), "0 passed, 1 failed");
+  const Outcome missing = weft({"check-ops", folder.file("none"), kData + "/golden_ops"});
+  expect_error(missing, "1 of 7 cases failed");
+  EXPECT_EQ(last_line(missing.out), "6 passed, 1 failed");
+}
+
+TEST(Cli, ChecksGoldenQuants) {
+  EXPECT_EQ(last_line(output_of({"check-quants", kData + "/golden_quants"})), "1 passed, 0 failed");
+  const TempFolder folder;
+  std::string bytes = read_file(kData + "/golden_quants/q4_K.safetensors");
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  const Outcome outcome = weft({"check-quants", folder.write("q4_K.safetensors", bytes)});
+  expect_error(outcome, "1 of 1 files failed");
+  EXPECT_EQ(last_line(outcome.out), "0 passed, 1 failed");
+  expect_error({"check-quants", folder.file("none")}, "check-quants");
+}
+
+TEST(Cli, Tokenizes) {
+  const std::string ids = output_of({"tokenize", "--text", std::string(kPrompt)});
+  EXPECT_EQ(nlohmann::json::parse(ids).size(), 14u);
+  const TempFolder folder;
+  const auto list = nlohmann::json::parse(ids);
+  const auto cases = [&](const nlohmann::json& items) { return folder.write("cases.json", items.dump()); };
+  const nlohmann::json right = {{"text", kPrompt}, {"ids", list}, {"decoded", kPrompt}};
+  nlohmann::json wrong_ids = right, wrong_text = right, out_of_range = right;
+  wrong_ids["ids"] = {1, 2};
+  wrong_text["decoded"] = "something else";
+  out_of_range["ids"] = {1 << 30};
+  EXPECT_EQ(output_of({"tokenize", "--cases", cases({right, right})}), "2 passed, 0 failed\n");
+  const Outcome outcome = weft({"tokenize", "--cases", cases({right, wrong_ids, wrong_text})});
+  expect_error(outcome, "tokenize: 2 of 3 cases failed");
+  EXPECT_EQ(last_line(outcome.out), "1 passed, 2 failed");
+  expect_error({"tokenize", "--cases", cases({out_of_range})}, "");
+  expect_error({"tokenize", "--cases", cases({{{"text", 1}, {"ids", list}}})}, "cases.json");
+  expect_error({"tokenize", "--cases", cases({{{"ids", list}}})}, "a case needs text and ids");
+  expect_error({"tokenize", "--cases", folder.write("cases.json", "{}")}, "expected a JSON list");
+}
+
+TEST(Cli, BenchSpeaksJson) {
+  const TempFolder folder;
+  const std::string tiny = write_tiny(folder);
+  const auto rows = nlohmann::json::parse(output_of({"bench", tiny, "-p", "8", "-n", "4", "-r", "1", "--depth", "3",
+                                                     "--backend", "cpu", "--threads", "2", "--json"}));
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].at("test"), "pp8");
+  EXPECT_EQ(rows[1].at("test"), "tg4");
+  for (const auto& row : rows) {
+    EXPECT_TRUE(row.at("model").is_string());
+    EXPECT_EQ(row.at("type"), "f32");
+    EXPECT_EQ(row.at("backend"), "cpu");
+    EXPECT_EQ(row.at("threads"), 2);
+    for (const char* key : {"tokens_per_s", "stddev", "gb_per_s", "tflop_per_s", "share_of_limit"}) {
+      EXPECT_GE(row.at(key).get<double>(), 0) << key;
+    }
+    EXPECT_GT(row.at("tokens_per_s").get<double>(), 0);
+  }
+  EXPECT_NE(output_of({"bench", tiny, "-p", "8", "-n", "0", "-r", "1"}).find("pp8"), std::string::npos);
+}
+
+TEST(Cli, Inspects) {
+  const std::string model = output_of({"inspect"});
+  for (const char* text : {"general.architecture", "gpt2.block_count = 8", "token_embd.weight", "q8_0", "KV cache"}) {
+    EXPECT_NE(model.find(text), std::string::npos) << text;
+  }
+  const std::string ops = output_of({"inspect", "--ops"});
+  for (const char* op : {"qkv_gemm", "softmax_context", "vector_matmul", "mlp_gemm", "gelu_gemm", "residual_add"}) {
+    EXPECT_NE(ops.find(op), std::string::npos) << op;
+  }
+  const std::string env = output_of({"inspect", "--env"});
+  for (const char* name : {"WEFT_DEBUG", "WEFT_DUMP", "WEFT_TRACE", "WEFT_CHECK", "WEFT_KERNEL", "WEFT_FALLBACK",
+                           "WEFT_CPU_ISA", "WEFT_BACKENDS"}) {
+    EXPECT_NE(env.find(name), std::string::npos) << name;
+  }
+  const std::string devices = output_of({"inspect", "--devices"});
+  EXPECT_NE(devices.find("cpu"), std::string::npos);
+  EXPECT_NE(devices.find("GB/s"), std::string::npos);
+  const std::string plan = output_of({"inspect", "--plan", "--backend", "cpu"});
+  for (const char* op : {"qkv_gemm", "softmax_context", "mlp_gemm"}) EXPECT_NE(plan.find(op), std::string::npos) << op;
+}
+
+TEST(Cli, ConvertForecastsAndWrites) {
+  const TempFolder folder;
+  const std::string tiny = write_tiny(folder, {.d_model = 64, .n_head = 4, .d_ff = 50}), out = folder.file("out.gguf");
+  const std::string forecast = output_of({"convert", tiny, "--type", "q8_0", "--dry-run", "-o", out});
+  EXPECT_NE(forecast.find("blk.1.ffn_down.weight: rows of 50 are not whole blocks, written as f16"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(out));
+  EXPECT_EQ(output_of({"convert", tiny, "--type", "q8_0", "-o", out, "--quiet"}), "");
+  EXPECT_EQ(folder.count(), 2u);
+  const std::string greedy = output_of({"eval", out, "--ids", "1,2,3", "-n", "3"});
+  EXPECT_EQ(output_of({"eval", tiny, "--quantize", "q8_0", "--ids", "1,2,3", "-n", "3"}), greedy)
+      << "quantized while loading is as quantized before";
+}
+
+TEST(Cli, StopsAndSeeds) {
+  const Args args = {"generate", "-p", std::string(kPrompt), "-n", "64", "--temp", "0", "--quiet"};
+  Args stopped = args;
+  stopped.insert(stopped.end(), {"--stop", " of the importance", "--stop", "never said"});
+  EXPECT_EQ(output_of(stopped), std::string(kPrompt) + " I am not unmindful\n");
+  const auto sampled = [&](const char* seed) {
+    return output_of({"generate", "-p", "We", "-n", "12", "--seed", seed, "--quiet"});
+  };
+  EXPECT_EQ(sampled("1"), sampled("1"));
+  EXPECT_NE(sampled("1"), sampled("2"));
+}
+
+TEST(Cli, SwitchesOfTheEnvironment) {
+  const TempFolder folder;
+  const std::string tiny = write_tiny(folder);
+  const Args args = {"eval", tiny, "--ids", "1,2,3", "-n", "2"};
+  const std::string greedy = output_of(args);
+  for (const char* variable : {"WEFT_FALLBACK=1", "WEFT_BACKENDS=ref", "WEFT_CPU_ISA=sse2", "WEFT_CHECK=nan",
+                               "WEFT_CHECK=ref", "WEFT_DEBUG=3"}) {
+    EXPECT_EQ(output_of(args, {variable}), greedy) << variable;
+  }
+  const std::string trace = folder.file("trace.json"), dump = folder.file("plan.txt");
+  output_of(args, {"WEFT_TRACE=" + trace, "WEFT_DUMP=plan:" + dump});
+  EXPECT_FALSE(nlohmann::json::parse(read_file(trace)).at("traceEvents").empty());
+  EXPECT_NE(read_file(dump).find("qkv_gemm"), std::string::npos);
+}
+
+TEST(Hello, RunsOnTwoBackends) {
+  const Outcome outcome = run_program(WEFT_HELLO, {});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const size_t second = outcome.out.find("\ncpu: ");
+  ASSERT_EQ(outcome.out.find("ref: "), 0u);
+  ASSERT_NE(second, std::string::npos);
+  EXPECT_EQ(outcome.out.substr(5, second - 4), outcome.out.substr(second + 6)) << "the same to four places";
+}
+
+}  // namespace
+}  // namespace weft
