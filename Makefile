@@ -3,7 +3,7 @@ PRESET ?= release
 BUILD := build/$(PRESET)
 PROMPT ?= Fellow-Citizens of the Senate and House of Representatives:
 
-.PHONY: demo test build deps clean
+.PHONY: demo test build fuzz deps clean
 
 demo: build
 	$(BUILD)/bin/weft generate -p "$(PROMPT)" -n 64 --temp 0
@@ -16,9 +16,23 @@ build: deps
 	cmake --preset $(PRESET)
 	cmake --build $(BUILD)
 
-# Installs what .ci/packages.txt lists and the machine lacks.
+# Feeds each reader of foreign files with its corpus, and what becomes of it, for SECONDS.
+SECONDS ?= 15
+fuzz: PACKAGES += .ci/packages-fuzz.txt
+fuzz: deps
+	cmake --preset fuzz
+	cmake --build build/fuzz --target fuzzers
+	@for name in gguf safetensors tokenizer_json config_json; do \
+	  echo "== $$name"; \
+	  mkdir -p build/fuzz/corpus/$$name; \
+	  build/fuzz/bin/fuzz_$$name -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=4096 -verbosity=0 \
+	    -artifact_prefix=build/fuzz/crash-$$name- build/fuzz/corpus/$$name tests/fuzz/corpus/$$name || exit 1; \
+	done
+
+# Installs what these files list and the machine lacks.
+PACKAGES := .ci/packages.txt
 deps:
-	@missing=$$(for p in $$(cat .ci/packages.txt); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	@missing=$$(for p in $$(cat $(PACKAGES)); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
 	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; \

@@ -59,6 +59,7 @@ Metadata from_hf(const Metadata& config) {
   set_size(m, "gptneox.attention.head_count", n_head);
   m.set("gptneox.attention.layer_norm_epsilon", static_cast<float>(config.real("layer_norm_eps", 1e-5)));
   const double part = config.real("rope_parameters.partial_rotary_factor", config.real("rotary_pct", 0.25));
+  require(part > 0 && part <= 1, "partial_rotary_factor is {}, expected up to 1", part);
   set_size(m, "gptneox.rope.dimension_count", static_cast<int64_t>(static_cast<double>(d_model / n_head) * part));
   set_size(m, "gptneox.vocab_size", config.integer("vocab_size"));
   m.set("gptneox.use_parallel_residual", config.boolean("use_parallel_residual", true));

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "models/blocks.h"
+
 namespace weft {
 namespace {
 
@@ -42,7 +44,7 @@ void rope_from_hf(const Metadata& config, std::string_view arch, Metadata& out) 
   if (type == "linear") return;
   const int64_t original =
       config.integer(prefix + "original_max_position_embeddings", config.integer("max_position_embeddings"));
-  out.set(key("scaling.original_context_length"), static_cast<uint32_t>(original));
+  set_size(out, key("scaling.original_context_length"), original);
   for (const std::string name : {"beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim"}) {
     if (!config.has(prefix + name)) continue;
     require(!name.starts_with("mscale"), "{}{} is not supported", prefix, name);
