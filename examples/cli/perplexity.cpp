@@ -29,8 +29,8 @@ void perplexity(Options options) {
   Engine engine(options.run);
   Session& session = engine.session();
   const MappedFile file(options.file);
-  const auto bytes = file.bytes();
-  std::vector<int32_t> ids = engine.tokenizer().encode({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  // Control tokens written out in the text stay text, as in llama.cpp's measurement, so that figures compare.
+  std::vector<int32_t> ids = engine.tokenizer().encode(file.text(), {.add_special = true, .parse_special = false});
   const TokenizerSpec& spec = engine.tokenizer().spec();
   const int64_t available = static_cast<int64_t>(ids.size()) / options.window;
   require(available > 0, "{}: {} tokens do not fill one window of {}", options.file, ids.size(), options.window);

@@ -7,6 +7,13 @@
 #include "ops/quant/f16.h"
 #include "ops/quant/f32.h"
 #include "ops/quant/find.h"
+#include "ops/quant/iq1_m.h"
+#include "ops/quant/iq1_s.h"
+#include "ops/quant/iq2_s.h"
+#include "ops/quant/iq2_xs.h"
+#include "ops/quant/iq2_xxs.h"
+#include "ops/quant/iq3_s.h"
+#include "ops/quant/iq3_xxs.h"
 #include "ops/quant/iq4_nl.h"
 #include "ops/quant/iq4_xs.h"
 #include "ops/quant/mxfp4.h"
@@ -26,24 +33,31 @@
 namespace weft::quant {
 
 inline constexpr std::array kAllTypes = {
-    &f32,     //
-    &f16,     //
-    &bf16,    //
-    &q4_0,    //
-    &q4_1,    //
-    &q5_0,    //
-    &q5_1,    //
-    &q8_0,    //
-    &q2_K,    //
-    &q3_K,    //
-    &q4_K,    //
-    &q5_K,    //
-    &q6_K,    //
-    &iq4_nl,  //
-    &iq4_xs,  //
-    &mxfp4,   //
-    &tq1_0,   //
-    &tq2_0,   //
+    &f32,      //
+    &f16,      //
+    &bf16,     //
+    &q4_0,     //
+    &q4_1,     //
+    &q5_0,     //
+    &q5_1,     //
+    &q8_0,     //
+    &q2_K,     //
+    &q3_K,     //
+    &q4_K,     //
+    &q5_K,     //
+    &q6_K,     //
+    &iq1_s,    //
+    &iq1_m,    //
+    &iq2_xxs,  //
+    &iq2_xs,   //
+    &iq2_s,    //
+    &iq3_xxs,  //
+    &iq3_s,    //
+    &iq4_nl,   //
+    &iq4_xs,   //
+    &mxfp4,    //
+    &tq1_0,    //
+    &tq2_0,    //
 };
 
 }  // namespace weft::quant
