@@ -130,7 +130,7 @@ bool read_golden(std::string_view name, Golden& golden) {
 
 TEST_P(Quant, DecodesGoldenBitForBit) {
   Golden golden;
-  if (!read_golden(type_.name(), golden)) GTEST_SKIP() << "no golden file for " << type_.name() << " under ../shared";
+  if (!read_golden(type_.name(), golden)) GTEST_SKIP() << "no golden file for " << type_.name();
   const std::vector<float> values = decode(type_, golden.bytes);
   ASSERT_EQ(values.size(), golden.values.size());
   for (size_t i = 0; i < values.size(); ++i)
@@ -141,7 +141,7 @@ TEST_P(Quant, DecodesGoldenBitForBit) {
 TEST_P(Quant, EncodesGoldenSampleNoWorseThanReference) {
   if (!type_->encode) GTEST_SKIP() << type_.name() << " is decode-only";
   Golden golden;
-  if (!read_golden(type_.name(), golden)) GTEST_SKIP() << "no golden file for " << type_.name() << " under ../shared";
+  if (!read_golden(type_.name(), golden)) GTEST_SKIP() << "no golden file for " << type_.name();
   double limit = kErrorLimit.at(type_.name());
   if (!golden.reference_rmse.empty()) limit = std::min(limit, double{golden.reference_rmse[0]});
   EXPECT_LE(relative_rmse(golden.sample, round_trip(type_, golden.sample)), 1.01 * limit);
