@@ -5,6 +5,7 @@ PROMPT ?= Fellow-Citizens of the Senate and House of Representatives:
 
 .PHONY: demo test build fuzz deps clean
 
+demo: TARGET := --target weft_cli
 demo: build
 	$(BUILD)/bin/weft generate -p "$(PROMPT)" -n 64 --temp 0
 
@@ -14,7 +15,7 @@ test: build
 
 build: deps
 	cmake --preset $(PRESET)
-	cmake --build $(BUILD)
+	cmake --build $(BUILD) $(TARGET)
 
 # Feeds each reader of foreign files with its corpus, and what becomes of it, for SECONDS.
 SECONDS ?= 15
