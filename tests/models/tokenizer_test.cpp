@@ -228,11 +228,17 @@ TEST(SplitRegex, HostilePatternsAreErrors) {
   }
   EXPECT_THROW(SplitRegex(std::string(100000, 'a')), Error);
   const std::string letters(1 << 20, 'a');
-  // Exponential at one place; quadratic over all of them.
-  for (const char* pattern : {"(a+)+$x", "(?:a|a)+[bc]", "(?:a|aa)+[bc]", "a+(?=[cd])"}) {
-    const double took = seconds([&] { EXPECT_THROW(pieces_of(pattern, letters), Error) << pattern; });
-    EXPECT_LT(took, 30.0) << pattern;
+  for (const char* pattern : {"(a+)+$x", "(?:a|a)+[bc]", "(?:a|aa)+[bc]"}) {  // exponential at one place
+    EXPECT_THROW(pieces_of(pattern, letters), Error) << pattern;
   }
+  // Quadratic over all places: done before the deadline on a fast machine, an Error on another; never left to run.
+  const double took = seconds([&] {
+    try {
+      pieces_of("a+(?=[cd])", letters);
+    } catch (const Error&) {
+    }
+  });
+  EXPECT_LT(took, 30.0);
 }
 
 TEST(StreamDecoder, YieldsWholeCharacters) {
