@@ -28,8 +28,7 @@ Model::Model(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::mo
     check_shape_is_sane(shape_);
     // Before the tensors are listed: a hostile file may say that there are many.
     require(static_cast<size_t>(shape_.n_layer) <= checkpoint_->tensor_names().size(),
-            "the metadata says {} layers, the file has {} tensors", shape_.n_layer,
-            checkpoint_->tensor_names().size());
+            "the metadata says {} layers, the file has {} tensors", shape_.n_layer, checkpoint_->tensor_names().size());
     for (const TensorSpec& spec : architecture_->tensors(metadata())) {
       const Tensor* found = checkpoint_->find(spec.gguf);
       if (found == nullptr && !spec.required) continue;
