@@ -68,7 +68,8 @@ void split_qkv(const Tensor& from, int64_t heads, size_t row_bytes, std::byte* t
 
 HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), files_(folder_) {
   const std::string config_path = folder_ + "/config.json";
-  const Metadata config = flatten_json(read_text(config_path), config_path);
+  const HfConfig config(flatten_json(read_text(config_path), config_path));
+  std::vector<DerivedTensor> derived_tensors;
   try {
     const Architecture& architecture = find_hf_architecture(config.text("model_type"));
     metadata_.set("general.architecture", std::string(architecture.name));
@@ -76,6 +77,8 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
     if (!name.empty()) metadata_.set("general.name", name);
     const Metadata keys = architecture.from_hf(config);
     for (const auto& [key, value] : keys.entries()) metadata_.set(key, value);
+    if (architecture.derived_from_hf != nullptr) derived_tensors = architecture.derived_from_hf(config);
+    config.refuse_unread();
   } catch (const Error& error) {
     throw error.at(config_path);
   }
@@ -103,8 +106,7 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
     return !s.hf.empty() && files_.find(std::string(architecture.hf_prefix) + s.hf.front()) != nullptr;
   });
   for (const TensorSpec& spec : specs) bind(spec, prefixed ? architecture.hf_prefix : "");
-  if (architecture.derived_from_hf == nullptr) return;
-  for (const DerivedTensor& derived : architecture.derived_from_hf(config)) {
+  for (const DerivedTensor& derived : derived_tensors) {
     const TensorType type{quant::f32, {static_cast<int64_t>(derived.values.size())}};
     std::byte* data = own(type.bytes());
     std::memcpy(data, derived.values.data(), type.bytes());

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "models/hf_config.h"
 #include "models/metadata.h"
 
 namespace weft {
@@ -54,10 +55,11 @@ struct Architecture {
   std::vector<std::string_view> hf_model_types;  // config.json's model_type
   std::string_view hf_prefix;                    // "transformer.": may or may not stand before the hf names
 
-  /// config.json (flattened) to GGUF keys. Every field that changes the maths is honoured or refused by name.
-  Metadata (*from_hf)(const Metadata& config);
+  /// config.json to GGUF keys. Every field that changes the maths is honoured or refused by name: see
+  /// HfConfig::refuse_unread.
+  Metadata (*from_hf)(const HfConfig& config);
   /// Tensors that config.json only implies. Null: none.
-  std::vector<DerivedTensor> (*derived_from_hf)(const Metadata& config);
+  std::vector<DerivedTensor> (*derived_from_hf)(const HfConfig& config);
   ModelShape (*shape)(const Metadata& metadata);
   /// Every tensor of a file with this metadata, in file order.
   std::vector<TensorSpec> (*tensors)(const Metadata& metadata);

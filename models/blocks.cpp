@@ -39,24 +39,10 @@ Activation gated(Activation activation) {
   }
 }
 
-void set_size(Metadata& metadata, std::string_view key, int64_t value) {
-  require(value > 0 && value <= UINT32_MAX, "{} would be {}", key, value);
-  metadata.set(key, static_cast<uint32_t>(value));
-}
-
 int64_t vocabulary_size(const Metadata& metadata, std::string_view arch) {
   const std::string key = fmt::format("{}.vocab_size", arch);
   return metadata.has(key) ? metadata.integer(key)
                            : static_cast<int64_t>(metadata.texts("tokenizer.ggml.tokens").size());
-}
-
-constexpr int64_t kMostLayers = 1 << 16;  // a file that says more is not a model
-
-void check_sizes(std::string_view arch, std::initializer_list<std::pair<std::string_view, int64_t>> sizes) {
-  for (const auto& [name, value] : sizes) {
-    const int64_t most = name == "number of layers" ? kMostLayers : INT32_MAX;
-    require(value > 0 && value <= most, "{}: the {} is {}", arch, name, value);
-  }
 }
 
 }  // namespace weft

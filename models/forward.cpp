@@ -4,6 +4,7 @@
 
 #include "ops/elementwise.h"
 #include "ops/indexing.h"
+#include "ops/linear.h"
 #include "ops/quant/f32.h"
 
 namespace weft {
@@ -29,14 +30,15 @@ Value Forward::weight(const std::string& name) {
   return it->second;
 }
 
-std::vector<Value> Forward::block_weights(int64_t layer, std::initializer_list<std::string_view> names) {
-  std::vector<Value> values;
+Forward::RowBlocks Forward::row_blocks(int64_t layer, std::initializer_list<std::string_view> names) {
+  RowBlocks blocks;
   for (const std::string_view name : names) {
-    if (const Value value = block_weight(layer, name)) values.push_back(value);
+    blocks.weights.push_back(block_weight(layer, fmt::format("{}.weight", name)));
+    if (const Value bias = block_weight(layer, fmt::format("{}.bias", name))) blocks.biases.push_back(bias);
   }
-  require(values.empty() || values.size() == names.size(), "{}: blk.{} has {} of these tensors, not all: {}",
-          model.path(), layer, values.size(), fmt::join(names, ", "));
-  return values;
+  require(blocks.biases.empty() || blocks.biases.size() == names.size(), "{}: blk.{} has biases for {} of {}, not all",
+          model.path(), layer, blocks.biases.size(), fmt::join(names, ", "));
+  return blocks;
 }
 
 Value Forward::vector(const std::vector<float>& values) {
@@ -52,5 +54,11 @@ Value Forward::attention(int64_t layer, const SoftmaxContext& op, const Attentio
 }
 
 Value Forward::wanted_rows(Value x) { return gather_rows(x, logit_rows); }
+
+Value Forward::logits(Value x, NormKind kind, float eps) {
+  x = norm(kind, wanted_rows(x), weight("output_norm.weight"), weight("output_norm.bias"), eps);
+  const Value output = weight("output.weight"), bias = weight("output.bias");
+  return linear(x, {output ? output : weight("token_embd.weight")}, bias ? std::vector{bias} : std::vector<Value>{});
+}
 
 }  // namespace weft

@@ -8,6 +8,7 @@
 
 #include "graph/graph.h"
 #include "models/model.h"
+#include "ops/norm.h"
 #include "ops/softmax_context.h"
 
 namespace weft {
@@ -48,8 +49,12 @@ class Forward {
   Value weight(const std::string& name);
   /// "blk.3.attn_norm.weight" from (3, "attn_norm.weight").
   Value block_weight(int64_t layer, std::string_view name) { return weight(fmt::format("blk.{}.{}", layer, name)); }
-  /// Weights of a layer that belong together: all of them, or nothing if it has none. Throws Error if it has only some.
-  std::vector<Value> block_weights(int64_t layer, std::initializer_list<std::string_view> names);
+  /// Tensors of a layer that are multiplied as one matrix, and their biases: all of them or none.
+  struct RowBlocks {
+    std::vector<Value> weights, biases;
+  };
+  /// From ("attn_q", "attn_k", "attn_v").
+  RowBlocks row_blocks(int64_t layer, std::initializer_list<std::string_view> names);
 
   /// A vector of numbers known now, [n] f32.
   Value vector(const std::vector<float>& values);
@@ -63,6 +68,9 @@ class Forward {
 
   /// The rows whose logits are wanted: [T, D] -> [L, D].
   Value wanted_rows(Value x);
+  /// x [T, D] -> logits [L, vocab]: the wanted rows through output_norm and the output matrix, tied to token_embd if
+  /// the model has none, and its bias if it has one.
+  Value logits(Value x, NormKind norm, float eps);
 
  private:
   KvLayout kv_;

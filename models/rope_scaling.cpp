@@ -10,19 +10,16 @@ namespace weft {
 namespace {
 
 /// rope_parameters (transformers 5) or rope_scaling (4).
-std::string prefix_of(const Metadata& config) {
-  for (const auto& [key, value] : config.entries()) {
-    if (key.starts_with("rope_parameters.")) return "rope_parameters.";
-  }
-  return "rope_scaling.";
+std::string prefix_of(const HfConfig& config) {
+  return config.has_any("rope_parameters.") ? "rope_parameters." : "rope_scaling.";
 }
 
-std::string type_of(const Metadata& config) {
+std::string type_of(const HfConfig& config) {
   const std::string prefix = prefix_of(config);
   return config.text(prefix + "rope_type", config.text(prefix + "type", "default"));
 }
 
-double theta_of(const Metadata& config) {
+double theta_of(const HfConfig& config) {
   return config.real(prefix_of(config) + "rope_theta", config.real("rope_theta", 10000.0));
 }
 
@@ -33,25 +30,28 @@ void check_rotary_dim(int64_t rotary_dim) {
 
 }  // namespace
 
-void rope_from_hf(const Metadata& config, std::string_view arch, Metadata& out) {
-  const auto key = [&](std::string_view name) { return fmt::format("{}.rope.{}", arch, name); };
+void rope_from_hf(const HfConfig& config, KeyWriter& out) {
   const std::string prefix = prefix_of(config), type = type_of(config);
-  out.set(key("freq_base"), static_cast<float>(theta_of(config)));
+  out.real("rope.freq_base", theta_of(config));
   if (type == "default" || type == "llama3") return;
   require(type == "linear" || type == "yarn", "rope_type {} is not supported", type);
-  out.set(key("scaling.type"), type);
-  out.set(key("scaling.factor"), static_cast<float>(config.real(prefix + "factor")));
+  out.text("rope.scaling.type", type);
+  out.real("rope.scaling.factor", config.real(prefix + "factor"));
   if (type == "linear") return;
-  const int64_t original =
-      config.integer(prefix + "original_max_position_embeddings", config.integer("max_position_embeddings"));
-  set_size(out, key("scaling.original_context_length"), original);
-  for (const std::string name : {"beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim"}) {
+  const std::string original = prefix + "original_max_position_embeddings";
+  out.size("rope.scaling.original_context_length", config.integer({original, "max_position_embeddings"}));
+  for (const std::string name : {"beta_fast", "beta_slow", "attention_factor"}) {
     if (!config.has(prefix + name)) continue;
-    require(!name.starts_with("mscale"), "{}{} is not supported", prefix, name);
-    const std::string gguf = name == "attention_factor" ? "scaling.attn_factor" : "scaling.yarn_" + name;
-    out.set(key(gguf), static_cast<float>(config.real(prefix + name)));
+    out.real(name == "attention_factor" ? "rope.scaling.attn_factor" : "rope.scaling.yarn_" + name,
+             config.real(prefix + name));
   }
   require(config.boolean(prefix + "truncate", true), "{}truncate = false is not supported", prefix);
+}
+
+void rotary_dim_from_hf(const HfConfig& config, const FieldNames& fields, double otherwise, KeyWriter& out) {
+  const double part = config.real(fields, otherwise);
+  require(part > 0 && part <= 1, "{} is {}, expected up to 1", *fields.begin(), part);
+  out.size("rope.dimension_count", static_cast<int64_t>(static_cast<double>(head_dim_of(config)) * part));
 }
 
 RopeScaling rope_scaling(const Metadata& metadata, std::string_view arch, int64_t rotary_dim, double theta) {
@@ -91,7 +91,7 @@ RopeScaling rope_scaling(const Metadata& metadata, std::string_view arch, int64_
   return scaling;
 }
 
-std::vector<float> llama3_factors(const Metadata& config, int64_t rotary_dim) {
+std::vector<float> llama3_factors(const HfConfig& config, int64_t rotary_dim) {
   if (type_of(config) != "llama3") return {};
   check_rotary_dim(rotary_dim);
   const std::string prefix = prefix_of(config);

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "models/metadata.h"
+#include "models/decoder_keys.h"
 
 namespace weft {
 
@@ -17,12 +17,15 @@ struct RopeScaling {
 
 /// theta and ARCH.rope.scaling.* from config.json, in the spellings of transformers 4 and 5. llama3's factors are a
 /// tensor in GGUF: see llama3_factors. Throws Error, naming it, on a type weft does not know.
-void rope_from_hf(const Metadata& config, std::string_view arch, Metadata& out);
+void rope_from_hf(const HfConfig& config, KeyWriter& out);
+
+/// ARCH.rope.dimension_count: the part of a head that rotates, by whichever of `fields` is there.
+void rotary_dim_from_hf(const HfConfig& config, const FieldNames& fields, double otherwise, KeyWriter& out);
 
 /// From ARCH.rope.scaling.*.
 RopeScaling rope_scaling(const Metadata& metadata, std::string_view arch, int64_t rotary_dim, double theta);
 
 /// The tensor rope_freqs of a Llama 3 config, or nothing if it asks for no such scaling.
-std::vector<float> llama3_factors(const Metadata& config, int64_t rotary_dim);
+std::vector<float> llama3_factors(const HfConfig& config, int64_t rotary_dim);
 
 }  // namespace weft

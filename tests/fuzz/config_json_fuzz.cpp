@@ -8,7 +8,7 @@ namespace weft::fuzz {
 
 bool config_json(std::string_view bytes) {
   try {
-    const Metadata config = flatten_json(bytes, "config.json");
+    const HfConfig config(flatten_json(bytes, "config.json"));
     const Architecture& architecture = find_hf_architecture(config.text("model_type"));
     const Metadata keys = architecture.from_hf(config);
     const ModelShape shape = architecture.shape(keys);

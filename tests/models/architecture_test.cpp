@@ -26,7 +26,14 @@ Metadata config_of(std::string_view json, std::string_view more = "") {
   return flatten_json(text, "config.json");
 }
 
-Metadata keys_of(const Metadata& config) { return find_hf_architecture(config.text("model_type")).from_hf(config); }
+Metadata keys_of(const Metadata& fields) {
+  const HfConfig config(fields);
+  const Architecture& architecture = find_hf_architecture(config.text("model_type"));
+  Metadata keys = architecture.from_hf(config);
+  if (architecture.derived_from_hf != nullptr) architecture.derived_from_hf(config);
+  config.refuse_unread();
+  return keys;
+}
 
 std::string refusal(std::string_view json, std::string_view more) {
   return error_of([&] { keys_of(config_of(json, more)); });
@@ -60,7 +67,7 @@ TEST(Architecture, Gpt2FromItsConfig) {
   EXPECT_EQ(m.real("gpt2.attention.scale"), 1);
   EXPECT_TRUE(m.boolean("gpt2.attention.scale_by_inverse_layer_index"));
   EXPECT_EQ(m.real("gpt2.attention.layer_norm_epsilon"), 0.5);
-  expect_message(refusal(kGpt2, R"("add_cross_attention": true)"), "add_cross_attention is not supported");
+  expect_message(refusal(kGpt2, R"("add_cross_attention": true)"), "add_cross_attention = true is not supported");
   expect_message(refusal(kGpt2, R"("activation_function": "mish")"), "the activation mish is not supported");
 }
 
@@ -88,7 +95,15 @@ TEST(Architecture, LlamaFromItsConfig) {
   EXPECT_EQ(m.integer("llama.expert_count"), 4);
   EXPECT_EQ(m.integer("llama.expert_used_count"), 2);
   expect_message(refusal(mixtral, ""), "num_local_experts is missing");
-  expect_message(refusal(kLlama, R"("partial_rotary_factor": 0.5)"), "partial_rotary_factor is not supported");
+  expect_message(refusal(kLlama, R"("partial_rotary_factor": 0.5)"), "partial_rotary_factor = 0.5 is not supported");
+}
+
+TEST(Architecture, FieldsThatNobodyReadsAreRefused) {
+  expect_message(refusal(kLlama, R"("logit_scale": 2.0)"), "logit_scale = 2 is not understood for model_type llama");
+  expect_message(refusal(kGpt2, R"("rope_scaling": {"type": "linear"})"), "rope_scaling.type = \"linear\" is not");
+  EXPECT_NO_THROW(keys_of(config_of(kGpt2, R"("resid_pdrop": 0.1, "bos_token_id": 3, "_name_or_path": "x",
+      "new_flag": false, "new_list": [], "id2label": {"0": "a"}, "new_null": null)")))
+      << "off, or known to leave the maths alone";
 }
 
 TEST(Architecture, MissingFieldsAreNamed) {
@@ -98,7 +113,9 @@ TEST(Architecture, MissingFieldsAreNamed) {
       if (key == "model_type") continue;
       Metadata part = whole;
       part.erase(key);
-      expect_message(error_of([&] { keys_of(part); }), fmt::format("metadata key {} is missing", key));
+      const std::string message = error_of([&] { keys_of(part); });
+      expect_message(message, key);
+      expect_message(message, "is missing");
       for (const int64_t wrong : {int64_t{0}, int64_t{-1}, INT64_MAX, INT64_MIN}) {
         part.set(key, wrong);
         EXPECT_NE(error_of([&] { keys_of(part); }), "") << key << " = " << wrong;
@@ -111,7 +128,7 @@ TEST(Architecture, MissingFieldsAreNamed) {
 
 TEST(Architecture, TensorNamesAreUniqueAndFitGguf) {
   for (const std::string_view json : {kGpt2, kLlama}) {
-    const Metadata config = config_of(json);
+    const HfConfig config(config_of(json));
     const Architecture& architecture = find_hf_architecture(config.text("model_type"));
     std::set<std::string> gguf, hf;
     for (const TensorSpec& spec : architecture.tensors(architecture.from_hf(config))) {
@@ -128,12 +145,12 @@ TEST(Architecture, TensorNamesAreUniqueAndFitGguf) {
 }
 
 TEST(Architecture, RopeFactorsAreDerivedFromLlama3Configs) {
-  const Metadata plain = config_of(kLlama);
+  const HfConfig plain(config_of(kLlama));
   const Architecture& llama = find_architecture("llama");
   EXPECT_TRUE(llama.derived_from_hf(plain).empty());
   const auto derived = llama.derived_from_hf(
-      config_of(kLlama, R"("rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1,
-                           "high_freq_factor": 4, "original_max_position_embeddings": 8192})"));
+      HfConfig(config_of(kLlama, R"("rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1,
+                           "high_freq_factor": 4, "original_max_position_embeddings": 8192})")));
   ASSERT_EQ(derived.size(), 1u);
   EXPECT_EQ(derived[0].gguf, "rope_freqs.weight");
   EXPECT_EQ(derived[0].values.size(), 2u) << "pairs of a head of 4";

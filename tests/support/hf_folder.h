@@ -18,7 +18,7 @@ class HfFolder {
  public:
   /// Random f32 tensors in the shapes of the files that transformers writes.
   explicit HfFolder(const std::string& config_json) : config_(config_json) {
-    const Metadata config = flatten_json(config_, "config.json");
+    const HfConfig config(flatten_json(config_, "config.json"));
     const Architecture& architecture = find_hf_architecture(config.text("model_type"));
     for (const TensorSpec& spec : architecture.tensors(architecture.from_hf(config))) {
       Shape shape = spec.shape;

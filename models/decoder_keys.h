@@ -1,0 +1,77 @@
+// The metadata keys that nearly every architecture has: ARCH.embedding_length and its kin, from config.json and back.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "models/architecture.h"
+#include "models/hf_config.h"
+#include "ops/activation.h"
+#include "ops/norm.h"
+#include "ops/softmax_context.h"
+
+namespace weft {
+
+/// What an architecture is where its metadata says nothing.
+struct DecoderDefaults {
+  NormKind norm = NormKind::rms;
+  double norm_eps = 1e-5;                    // of config.json; GGUF always states it
+  Activation activation = Activation::silu;  // ungated name; ARCH.hidden_activation, weft's own key, departs from it
+  int64_t d_ff_per_d_model = 0;              // 0: must be stated
+  int64_t context = 0;                       // 0: must be stated
+  double theta = 10000;
+};
+
+/// Read and checked; throws Error on a size that is missing or out of range.
+struct DecoderKeys {
+  DecoderKeys(const Metadata& metadata, std::string_view arch, const DecoderDefaults& defaults);
+
+  std::string arch;
+  int64_t n_layer, d_model, n_head, n_kv_head, d_ff, context, d_head, rotary_dim, n_vocab;
+  float norm_eps;
+  double theta;
+  float scale;  // of scores
+  int64_t window;
+  Activation activation;  // ungated
+
+  int64_t q_rows() const { return n_head * d_head; }
+  int64_t kv_rows() const { return n_kv_head * d_head; }
+  ModelShape shape() const { return {context, n_layer, n_vocab, n_kv_head, d_head}; }
+  /// Heads, scale and window; with `rotary`, its dimension and theta.
+  SoftmaxContext attention(Rotary rotary = Rotary::none) const;
+};
+
+/// Of a mixture of experts; count is 0 where there is none.
+struct ExpertKeys {
+  ExpertKeys(const Metadata& metadata, const DecoderKeys& keys);
+  int64_t count, used, d_ff;
+};
+
+/// ARCH.* keys in the making.
+class KeyWriter {
+ public:
+  explicit KeyWriter(std::string_view arch) : arch_(arch) {}
+
+  std::string name(std::string_view key) const { return fmt::format("{}.{}", arch_, key); }
+  /// u32. Throws Error unless 0 < value < 2^32.
+  void size(std::string_view key, int64_t value);
+  void real(std::string_view key, double value) { metadata.set(name(key), static_cast<float>(value)); }
+  void flag(std::string_view key, bool value) { metadata.set(name(key), value); }
+  void text(std::string_view key, std::string value) { metadata.set(name(key), std::move(value)); }
+
+  std::string_view arch() const { return arch_; }
+
+  Metadata metadata;
+
+ private:
+  std::string arch_;
+};
+
+/// Sizes, epsilon and activation of config.json in the spellings of all its classes; the head dimension where it is
+/// stated. Nothing of rotary embeddings: see rope_from_hf.
+KeyWriter decoder_keys_from_hf(const HfConfig& config, std::string_view arch, const DecoderDefaults& defaults);
+
+/// head_dim, or the width over the heads.
+int64_t head_dim_of(const HfConfig& config);
+
+}  // namespace weft

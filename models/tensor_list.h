@@ -1,0 +1,85 @@
+// Writes an architecture's list of tensors, a line each.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "models/architecture.h"
+
+namespace weft {
+
+enum class Bias : uint8_t { none, optional, required };
+
+class TensorList {
+ public:
+  struct Options {
+    Bias bias = Bias::none;
+    Transform transform = Transform::none;
+    int64_t heads = 0;  // that the transform is about
+    bool required = true;
+  };
+
+  /// The tensors that follow belong to layer i: "blk.i." stands before their GGUF names and `hf_prefix` before the
+  /// others.
+  void layer(int64_t i, std::string hf_prefix) {
+    gguf_prefix_ = fmt::format("blk.{}.", i);
+    hf_prefix_ = std::move(hf_prefix);
+  }
+  /// The tensors that follow belong to no layer.
+  void end_layers() {
+    gguf_prefix_.clear();
+    hf_prefix_.clear();
+  }
+
+  /// Both without ".weight" and ".bias". Returns the weight's spec; the reference holds until the next call.
+  TensorSpec& add(std::string_view gguf, std::string_view hf, Shape weight, const Options& options) {
+    const auto push = [&](std::string_view kind, Shape shape, bool required) {
+      all_.push_back({.gguf = fmt::format("{}{}.{}", gguf_prefix_, gguf, kind),
+                      .hf = {fmt::format("{}{}.{}", hf_prefix_, hf, kind)},
+                      .shape = std::move(shape),
+                      .transform = options.transform,
+                      .heads = options.heads,
+                      .required = required});
+    };
+    const size_t first = all_.size();
+    push("weight", weight, options.required);
+    if (options.bias != Bias::none) {
+      push("bias", {weight[0]}, options.required && options.bias == Bias::required);
+      if (options.transform == Transform::transpose) all_.back().transform = Transform::none;
+    }
+    return all_[first];
+  }
+  TensorSpec& add(std::string_view gguf, std::string_view hf, Shape weight) { return add(gguf, hf, weight, {}); }
+
+  /// The matrices of `count` experts, stacked: hf names hold "{}" where the expert's number stands.
+  TensorSpec& add_experts(std::string_view gguf, std::string_view hf, int64_t count, Shape one) {
+    TensorSpec spec{.gguf = fmt::format("{}{}.weight", gguf_prefix_, gguf), .hf = {}, .shape = {count, one[0], one[1]}};
+    for (int64_t e = 0; e < count; ++e) {
+      spec.hf.push_back(hf_prefix_ + fmt::format(fmt::runtime(hf), e) + ".weight");
+    }
+    return all_.emplace_back(std::move(spec));
+  }
+
+  /// The output matrix; absent: tied to token_embd.
+  TensorSpec& add_output(std::string_view hf, Shape weight, Bias bias = Bias::none) {
+    TensorSpec& spec = add("output", hf, weight, {.bias = bias});
+    spec.required = false;
+    if (bias != Bias::none) all_.back().required = false;
+    return spec;
+  }
+
+  /// One that Hugging Face does not store.
+  TensorSpec& add_derived(std::string_view gguf, Shape shape) {
+    return all_.emplace_back(TensorSpec{.gguf = std::string(gguf), .hf = {}, .shape = shape, .required = false});
+  }
+
+  std::vector<TensorSpec> take() { return std::move(all_); }
+
+ private:
+  std::string gguf_prefix_, hf_prefix_;
+  std::vector<TensorSpec> all_;
+};
+
+}  // namespace weft
