@@ -96,16 +96,16 @@ std::string named(std::string_view name) { return fmt::format("tensor {}", print
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(std::string path) : file_(std::move(path)) {
+SafetensorsFile::SafetensorsFile(std::string path) : file_(std::make_shared<MappedFile>(std::move(path))) {
   try {
     parse();
   } catch (const Error& error) {
-    throw error.at(file_.path());
+    throw error.at(file_->path());
   }
 }
 
 void SafetensorsFile::parse() {
-  const auto bytes = file_.bytes();
+  const auto bytes = file_->bytes();
   uint64_t header_bytes = 0;
   require(bytes.size() >= sizeof header_bytes, "truncated: a safetensors file begins with 8 bytes, this one has {}",
           bytes.size());
@@ -114,7 +114,7 @@ void SafetensorsFile::parse() {
           header_bytes, kMaxHeaderBytes);
   require(header_bytes <= bytes.size() - sizeof header_bytes, "truncated: a header of {} bytes, {} are left",
           header_bytes, bytes.size() - sizeof header_bytes);
-  const std::string_view header = file_.text().substr(sizeof header_bytes, header_bytes);
+  const std::string_view header = file_->text().substr(sizeof header_bytes, header_bytes);
   require(header.starts_with('{'), "is not a safetensors file: its header does not begin with {{");
   const auto data = bytes.subspan(sizeof header_bytes + header_bytes);
 
@@ -148,14 +148,6 @@ void SafetensorsFile::parse() {
     end += static_cast<ptrdiff_t>(entries_[name].bytes.size());
   }
   require(static_cast<size_t>(end) == data.size(), "has {} bytes of data, its tensors {}", data.size(), end);
-
-  for (auto& [name, entry] : entries_) {
-    const size_t item = std::max<size_t>(1, file_type(entry.dtype)->bits / 8);
-    if (reinterpret_cast<uintptr_t>(entry.bytes.data()) % item == 0 || entry.bytes.empty()) continue;
-    copies_.push_back(std::make_unique_for_overwrite<std::byte[]>(entry.bytes.size()));
-    std::memcpy(copies_.back().get(), entry.bytes.data(), entry.bytes.size());
-    entry.bytes = {copies_.back().get(), entry.bytes.size()};
-  }
 }
 
 const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
@@ -163,15 +155,15 @@ const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
   return it == entries_.end() ? nullptr : &it->second;
 }
 
-Tensor SafetensorsFile::tensor(std::string_view name) const {
+MappedTensor SafetensorsFile::tensor(std::string_view name) const {
   const SafetensorsEntry* entry = find(name);
   require(entry != nullptr, "{}: {} is missing", path(), named(name));
   const TypeTraits* type = file_type(entry->dtype)->type;
   require(type != nullptr, "{}: {} has dtype {}, weft reads F32, F16, BF16 and I32", path(), named(name), entry->dtype);
   try {
-    // Tensor has no read-only form.
     return {.type = {.dtype = *type, .shape = Shape(std::span<const int64_t>(entry->shape))},
-            .data = const_cast<std::byte*>(entry->bytes.data())};
+            .data = entry->bytes.data(),
+            .file = file_};
   } catch (const Error& error) {
     throw error.at(named(name)).at(path());
   }
@@ -247,7 +239,7 @@ const SafetensorsEntry* SafetensorsFolder::find(std::string_view name) const {
   return it == file_of_.end() ? nullptr : files_[it->second].find(name);
 }
 
-Tensor SafetensorsFolder::tensor(std::string_view name) const {
+MappedTensor SafetensorsFolder::tensor(std::string_view name) const {
   const auto it = file_of_.find(name);
   require(it != file_of_.end(), "{}: {} is missing", folder_, named(name));
   return files_[it->second].tensor(name);

@@ -15,8 +15,7 @@
 #include <string_view>
 #include <vector>
 
-#include "convert/mapped_file.h"
-#include "graph/tensor.h"
+#include "convert/mapped_tensor.h"
 
 namespace weft {
 
@@ -24,7 +23,7 @@ namespace weft {
 struct SafetensorsEntry {
   std::string dtype;  // "F16", "U8", ... as spelled in the file
   std::vector<int64_t> shape;
-  std::span<const std::byte> bytes;
+  std::span<const std::byte> bytes;  // mapped, of any alignment
 };
 
 /// One mapped file. Entries point into it and live as long.
@@ -33,24 +32,24 @@ class SafetensorsFile {
   /// Throws Error, the path in front, if the file is malformed or truncated.
   explicit SafetensorsFile(std::string path);
 
-  const std::string& path() const { return file_.path(); }
+  const std::string& path() const { return file_->path(); }
   /// The strings of `__metadata__`.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   /// In the order of their data.
   const std::vector<std::string>& names() const { return names_; }
   /// Null if there is none of that name.
   const SafetensorsEntry* find(std::string_view name) const;
-  /// The tensor of that name, read-only. Throws Error if there is none, or its dtype or rank is not one of weft's.
-  Tensor tensor(std::string_view name) const;
+  /// The tensor of that name. Throws Error if there is none, or its dtype or rank is not one of weft's.
+  MappedTensor tensor(std::string_view name) const;
+  LoadedTensor load(std::string_view name) const { return tensor(name).load(); }
 
  private:
   void parse();
 
-  MappedFile file_;
+  std::shared_ptr<const MappedFile> file_;
   std::map<std::string, std::string> metadata_;
   std::vector<std::string> names_;
   std::map<std::string, SafetensorsEntry, std::less<>> entries_;
-  std::vector<std::unique_ptr<std::byte[]>> copies_;  // of entries that an odd header length leaves misaligned
 };
 
 /// The weights of a Hugging Face folder: model.safetensors, or the shards of model.safetensors.index.json.
@@ -64,7 +63,7 @@ class SafetensorsFolder {
   const std::vector<std::string>& names() const { return names_; }
   const SafetensorsEntry* find(std::string_view name) const;
   /// As SafetensorsFile::tensor.
-  Tensor tensor(std::string_view name) const;
+  MappedTensor tensor(std::string_view name) const;
   std::span<const SafetensorsFile> files() const { return files_; }
 
  private:

@@ -42,10 +42,10 @@ TEST(SafetensorsFile, ReadsEntriesOfAnyDtype) {
     EXPECT_EQ(std::to_integer<int>(file.find("a")->bytes[5]), 6);
     EXPECT_EQ(file.find("c"), nullptr);
 
-    const Tensor b = file.tensor("b");
-    EXPECT_EQ(b.type, (TensorType{quant::f32, Shape{2, 2}}));
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(b.data) % 4, 0u) << "readers use float pointers";
-    EXPECT_EQ(std::to_integer<int>(b.data[0]), 7);
+    const LoadedTensor b = file.load("b");
+    EXPECT_EQ(b->type, (TensorType{quant::f32, Shape{2, 2}}));
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(b->data) % 4, 0u) << "readers use float pointers";
+    EXPECT_EQ(std::to_integer<int>(b->data[0]), 7);
     EXPECT_EQ(file.tensor("none").type, (TensorType{quant::f16, Shape{0, 3}}));
     EXPECT_EQ(file.tensor("scalar").type, (TensorType{quant::bf16, Shape{}}));
     expect_message(error_of([&] { file.tensor("a"); }), "a.safetensors: tensor a has dtype U8, weft reads F32, F16");
@@ -167,9 +167,9 @@ TEST(WriteSafetensors, RoundTrips) {
   EXPECT_EQ(file.metadata(), metadata);
   EXPECT_EQ(file.names().size(), tensors.size());
   for (const NamedTensor& item : tensors) {
-    const Tensor tensor = file.tensor(item.name);
-    EXPECT_EQ(tensor.type, item.tensor.type) << item.name;
-    EXPECT_EQ(std::memcmp(tensor.data, item.tensor.data, tensor.type.bytes()), 0) << item.name;
+    const LoadedTensor tensor = file.load(item.name);
+    EXPECT_EQ(tensor->type, item.tensor.type) << item.name;
+    EXPECT_EQ(std::memcmp(tensor->data, item.tensor.data, tensor->type.bytes()), 0) << item.name;
   }
   uint64_t header = 0;
   std::memcpy(&header, read_file(folder.file("a")).data(), sizeof header);
