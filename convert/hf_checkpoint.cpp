@@ -59,7 +59,7 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
   }();
   // The prefix of the model class ("transformer.") is there or not, for all tensors alike but the output matrix.
   const bool prefixed = std::ranges::any_of(specs, [&](const TensorSpec& s) {
-    return !s.hf.empty() && files_.find(std::string(architecture.hf_prefix) + s.hf.front()) != nullptr;
+    return !s.hf.empty() && files_.has(std::string(architecture.hf_prefix) + s.hf.front());
   });
   for (const TensorSpec& spec : specs) bind(spec, prefixed ? architecture.hf_prefix : "");
   if (architecture.derived_from_hf == nullptr) return;
@@ -77,9 +77,9 @@ void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
   const Shape part_shape = hf_part_shape(spec);
   for (const std::string& hf : spec.hf) {
     const std::string with_prefix = std::string(prefix) + hf;
-    std::string name = files_.find(with_prefix) != nullptr ? with_prefix : hf;
-    if (files_.find(name) == nullptr && !spec.hf_otherwise.empty()) name = std::string(prefix) + spec.hf_otherwise;
-    if (files_.find(name) == nullptr) {
+    std::string name = files_.has(with_prefix) ? with_prefix : hf;
+    if (!files_.has(name) && !spec.hf_otherwise.empty()) name = std::string(prefix) + spec.hf_otherwise;
+    if (!files_.has(name)) {
       require(!spec.required, "{}: tensor {} is missing", folder_, with_prefix);
       return;
     }

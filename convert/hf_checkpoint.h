@@ -1,4 +1,4 @@
-// A Hugging Face folder (config.json, tokenizer.json, safetensors) as a checkpoint: its architecture's file says how
+// A Hugging Face folder (config.json, tokenizer.json, weights) as a checkpoint: its architecture's file says how
 // keys, names and layouts become those of GGUF.
 #pragma once
 
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "convert/hf_layout.h"
-#include "convert/safetensors.h"
+#include "convert/weights.h"
 
 namespace weft {
 
@@ -27,7 +27,7 @@ class HfCheckpoint final : public Checkpoint {
   void bind(const TensorSpec& spec, std::string_view prefix);
 
   std::string folder_;
-  SafetensorsFolder files_;
+  WeightsFolder files_;
   Metadata metadata_;
   std::vector<std::string> names_;
   std::map<std::string, HfLayout, std::less<>> tensors_;

@@ -23,8 +23,9 @@ TEST(OpenModel, AFileIsGguf) {
 
 TEST(OpenModel, AFolderIsHuggingFace) {
   const TempFolder folder;
-  expect_message(error_of([&] { open_checkpoint(folder.path()); }),
-                 folder.path() + ": has neither model.safetensors nor model.safetensors.index.json");
+  expect_message(
+      error_of([&] { open_checkpoint(folder.path()); }),
+      folder.path() + ": has neither model.safetensors nor pytorch_model.bin, nor the index (.index.json) of one");
   write_safetensors(folder.file("model.safetensors"), {});
   expect_message(error_of([&] { open_checkpoint(folder.path()); }), "config.json: No such file or directory");
   folder.write("config.json", "{}");

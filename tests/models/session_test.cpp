@@ -336,8 +336,8 @@ void expect_golden(Rig& rig, const SafetensorsFile& expected) {
 }
 
 TEST_P(GoldenModel, LogitsAndGreedyIds) {
-  constexpr std::string_view kMustLoad[] = {"gpt2_wide", "llama",    "llama_wide", "mistral",
-                                            "mixtral",   "gpt_neox", "gptj"};
+  constexpr std::string_view kMustLoad[] = {"gpt2",    "gpt2_wide", "llama",    "llama_wide",
+                                            "mistral", "mixtral",   "gpt_neox", "gptj"};
   const std::string folder = shared_folder() + "/golden/models/" + GetParam();
   std::shared_ptr<const Checkpoint> checkpoint;
   try {
