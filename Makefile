@@ -23,7 +23,7 @@ fuzz: PACKAGES += .ci/packages-fuzz.txt
 fuzz: deps
 	cmake --preset fuzz
 	cmake --build build/fuzz --target fuzzers
-	@for name in gguf safetensors tokenizer_json config_json; do \
+	@for name in gguf safetensors torch_file tokenizer_json config_json; do \
 	  echo "== $$name"; \
 	  mkdir -p build/fuzz/corpus/$$name; \
 	  build/fuzz/bin/fuzz_$$name -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=4096 -verbosity=0 \

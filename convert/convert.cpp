@@ -73,7 +73,7 @@ ConvertPlan plan_conversion(const Checkpoint& source, const ConvertOptions& opti
           options.type.name());
   ConvertPlan plan;
   for (const std::string& name : source.tensor_names()) {
-    const TensorType from = source.at(name).type;
+    const TensorType from = *source.type(name);
     require(from.dtype->decode != nullptr && from.dtype != DType(quant::i32), "{}: tensor {} is {}, not a weight type",
             source.path(), name, from.dtype.name());
     PlannedTensor tensor{.name = name, .from = from, .to = from, .fell_back = false};
@@ -115,12 +115,12 @@ void write_gguf(const Checkpoint& source, const ConvertPlan& plan, const std::st
     if (progress) progress(done);
   };
   for (const PlannedTensor& t : plan.tensors) {
-    const Tensor& from = source.at(t.name);
-    if (from.type.dtype == t.to.dtype) {
-      writer.write(from.data, from.type.bytes());
-      written(from.type.bytes());
+    const LoadedTensor from = source.load(t.name);
+    if (from->type.dtype == t.to.dtype) {
+      writer.write(from->data, from->type.bytes());
+      written(from->type.bytes());
     } else {
-      write_converted(writer, from, t.to.dtype, written);
+      write_converted(writer, *from, t.to.dtype, written);
     }
   }
   writer.finish();

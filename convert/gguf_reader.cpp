@@ -241,10 +241,11 @@ int64_t shard_count(const Metadata& first, const std::optional<ShardName>& name)
 struct Shard {
   uint32_t version = 0;
   Metadata metadata;
-  std::vector<std::pair<std::string, Tensor>> tensors;  // in file order, pointing into the file
+  std::vector<std::pair<std::string, MappedTensor>> tensors;  // in file order
 };
 
-Shard parse(std::span<const std::byte> bytes) {
+Shard parse(const std::shared_ptr<const MappedFile>& file) {
+  const auto bytes = file->bytes();
   Cursor in(bytes);
   Shard shard;
   shard.version = read_version(in);
@@ -268,9 +269,7 @@ Shard parse(std::span<const std::byte> bytes) {
   uint64_t expected = 0;
   for (TensorInfo& info : infos) {
     const uint64_t begin = place(info, data_start, bytes.size(), alignment, expected);
-    // Tensor has no read-only form; the mapping itself is, so a stray write is a fault and not a changed file.
-    auto* data = const_cast<std::byte*>(bytes.data() + begin);
-    shard.tensors.emplace_back(std::move(info.name), Tensor{.type = info.type, .data = data});
+    shard.tensors.emplace_back(std::move(info.name), MappedTensor{info.type, bytes.data() + begin, file});
   }
   return shard;
 }
@@ -285,11 +284,6 @@ auto located(const std::string& path, F&& f) {
   }
 }
 
-bool is_misaligned(const Tensor& tensor) {
-  const size_t item = tensor.type.dtype->block_elems == 1 ? tensor.type.dtype->block_bytes : 1;
-  return reinterpret_cast<uintptr_t>(tensor.data) % item != 0;
-}
-
 }  // namespace
 
 GgufFile::GgufFile(std::string path) : path_(std::move(path)) {
@@ -301,20 +295,13 @@ GgufFile::GgufFile(std::string path) : path_(std::move(path)) {
     for (const auto& [tensor_name, tensor] : shard.tensors) {
       const bool added = tensors_.try_emplace(tensor_name, tensor).second;
       require(added, "tensor {} occurs twice", printable(tensor_name));
-      Tensor& kept = tensors_.find(tensor_name)->second;
-      if (is_misaligned(kept)) {
-        const size_t bytes = kept.type.bytes();
-        copies_.push_back(std::make_unique_for_overwrite<std::byte[]>(bytes));
-        if (bytes > 0) std::memcpy(copies_.back().get(), kept.data, bytes);
-        kept.data = copies_.back().get();
-      }
       names_.push_back(tensor_name);
     }
   };
 
-  files_.emplace_back(path_);
+  files_.push_back(std::make_shared<MappedFile>(path_));
   const int64_t n_shards = located(path_, [&] {
-    const Shard first = parse(files_[0].bytes());
+    const Shard first = parse(files_[0]);
     version_ = first.version;
     metadata_ = first.metadata;
     const int64_t count = shard_count(metadata_, name);
@@ -327,13 +314,13 @@ GgufFile::GgufFile(std::string path) : path_(std::move(path)) {
     const std::string other = shard_path(name->prefix, i + 1, n_shards);
     located(path_, [&] {
       try {
-        files_.emplace_back(other);
+        files_.push_back(std::make_shared<MappedFile>(other));
       } catch (const Error& error) {
         throw error.at(fmt::format("shard {} of {} is missing", i + 1, n_shards));
       }
     });
     located(other, [&] {
-      const Shard shard = parse(files_.back().bytes());
+      const Shard shard = parse(files_.back());
       const int64_t no = shard.metadata.integer("split.no");
       const int64_t count = shard.metadata.integer("split.count");
       require(no == i, "split.no is {}, expected {}", no, i);
@@ -348,14 +335,18 @@ GgufFile::GgufFile(std::string path) : path_(std::move(path)) {
   for (const char* key : {"split.no", "split.count", "split.tensors.count"}) metadata_.erase(key);
 }
 
-const Tensor* GgufFile::find(std::string_view name) const {
+const TensorType* GgufFile::type(std::string_view name) const {
   const auto it = tensors_.find(name);
-  return it == tensors_.end() ? nullptr : &it->second;
+  return it == tensors_.end() ? nullptr : &it->second.type;
+}
+
+LoadedTensor GgufFile::rows(std::string_view name, int64_t first, int64_t last) const {
+  return tensors_.find(name)->second.rows(first, last);
 }
 
 uint64_t GgufFile::file_bytes() const {
   uint64_t bytes = 0;
-  for (const MappedFile& file : files_) bytes += file.bytes().size();
+  for (const auto& file : files_) bytes += file->bytes().size();
   return bytes;
 }
 

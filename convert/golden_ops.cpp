@@ -139,6 +139,7 @@ GoldenCase::GoldenCase(const std::string& path) : file_(std::make_shared<Safeten
     const auto attrs = file_->metadata().find("attrs");
     require(attrs != file_->metadata().end(), "is no golden file: its metadata has no attrs");
     attrs_ = attrs->second;
+    for (const std::string& tensor : file_->names()) tensors_.emplace(tensor, file_->load(tensor));
     op_ = Json::parse(attrs_).at("op");
     op_ == SoftmaxContext::name ? load_softmax_context() : load();
   } catch (const Error& error) {
@@ -159,6 +160,12 @@ std::vector<std::string> GoldenCase::parts_of(std::string_view name) const {
   return parts;
 }
 
+const Tensor& GoldenCase::tensor(const std::string& name) const {
+  const auto it = tensors_.find(name);
+  require(it != tensors_.end(), "tensor {} is missing", name);
+  return *it->second;
+}
+
 void GoldenCase::load() {
   const Spelling* spelling = find_spelling(op_);
   require(spelling != nullptr, "there is no op {}", op_);
@@ -166,7 +173,7 @@ void GoldenCase::load() {
   for (const std::string_view name : spelling->inputs) {
     if (!is_activation(name)) continue;
     for (const std::string& part : parts_of(name)) {
-      const Tensor tensor = file_->tensor(part);
+      const Tensor& tensor = this->tensor(part);
       const std::vector<float> values = values_of(tensor);
       step.tokens = static_cast<int>(tensor.dim(0));
       step.feeds.push_back(
@@ -174,7 +181,7 @@ void GoldenCase::load() {
     }
   }
   for (const std::string_view name : spelling->outputs) {
-    step.expected.push_back({std::string(name), values_of(file_->tensor(fmt::format("out.{}", name)))});
+    step.expected.push_back({std::string(name), values_of(tensor(fmt::format("out.{}", name)))});
   }
   steps_.push_back(std::move(step));
 }
@@ -195,19 +202,19 @@ void GoldenCase::load_softmax_context() {
     }
     cached += n;
     Step step{.tokens = n, .feeds = {}, .expected = {}};
-    step.feeds.push_back({"qkv", bytes_of(values_of(file_->tensor(fmt::format("in.qkv.{}", i))))});
+    step.feeds.push_back({"qkv", bytes_of(values_of(tensor(fmt::format("in.qkv.{}", i))))});
     step.feeds.push_back({"positions", bytes_of(positions)});
     step.feeds.push_back({"slots", bytes_of(slots)});
     step.feeds.push_back({"sequence_ids", bytes_of(std::vector<int32_t>(static_cast<size_t>(n), 0))});
     step.feeds.push_back({"sequence_starts", bytes_of(std::vector<int32_t>{0, n})});
     step.feeds.push_back({"kv_lengths", bytes_of(std::vector<int32_t>{cached})});
     step.feeds.push_back({"page_table", bytes_of(table)});
-    step.expected.push_back({"context", values_of(file_->tensor(fmt::format("out.context.{}", i)))});
+    step.expected.push_back({"context", values_of(tensor(fmt::format("out.context.{}", i)))});
     steps_.push_back(std::move(step));
   }
   require(!steps_.empty(), "has no steps");
   for (const char* name : {"key_cache", "value_cache"}) {
-    steps_.back().expected.push_back({name, values_of(file_->tensor(fmt::format("out.{}", name)))});
+    steps_.back().expected.push_back({name, values_of(tensor(fmt::format("out.{}", name)))});
   }
 }
 
@@ -218,7 +225,7 @@ void GoldenCase::build(Graph& graph) const {
   for (const std::string_view name : spelling.inputs) {
     std::vector<Value> slot;
     for (const std::string& part : parts_of(name)) {
-      const Tensor tensor = file_->tensor(part);
+      const Tensor& tensor = this->tensor(part);
       const DType dtype = is_ids(name) ? DType(quant::i32) : tensor.type.dtype;
       slot.push_back(is_activation(name) ? graph.input(part, {dtype, tensor.type.shape, Rows::tokens})
                                          : graph.weight(part, tensor));
@@ -237,7 +244,7 @@ void GoldenCase::build_softmax_context(Graph& graph) const {
   const int64_t width = (op.n_head + 2 * int64_t{op.n_kv_head}) * op.d_head;
   const auto per_token = [&](const char* name) { return graph.input(name, i32_type({tokens}, Rows::tokens)); };
   const auto optional_weight = [&](const std::string& name) {
-    return file_->find("in." + name) != nullptr ? graph.weight(name, file_->tensor("in." + name)) : Value{};
+    return file_->find("in." + name) != nullptr ? graph.weight(name, tensor("in." + name)) : Value{};
   };
   const TensorType cache = f32_type({pages + 1, op.n_kv_head, kPage, op.d_head});
   const Value table = graph.input("page_table", i32_type({1, pages}));

@@ -44,7 +44,10 @@ class GoldenCase {
   void build_softmax_context(Graph& graph) const;
   std::vector<std::string> parts_of(std::string_view name) const;
 
+  const Tensor& tensor(const std::string& name) const;
+
   std::shared_ptr<const SafetensorsFile> file_;
+  std::map<std::string, LoadedTensor, std::less<>> tensors_;
   std::string name_, op_, attrs_;
   std::vector<Step> steps_;
 };

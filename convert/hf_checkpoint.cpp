@@ -23,47 +23,6 @@ std::string read_text_if_there(const std::string& path) {
   return std::filesystem::exists(path) ? read_text(path) : std::string();
 }
 
-/// [in, out] to [out, in], for element types of whole bytes.
-void transpose(const Tensor& from, std::byte* to) {
-  const int64_t rows = from.dim(0), columns = from.dim(1);
-  const size_t size = from.type.dtype->block_bytes;
-  constexpr int64_t kTile = 32;  // both sides of a tile stay in cache
-  for (int64_t r0 = 0; r0 < rows; r0 += kTile) {
-    for (int64_t c0 = 0; c0 < columns; c0 += kTile) {
-      for (int64_t c = c0; c < std::min(columns, c0 + kTile); ++c) {
-        for (int64_t r = r0; r < std::min(rows, r0 + kTile); ++r) {
-          std::memcpy(to + static_cast<size_t>(c * rows + r) * size,
-                      from.data + static_cast<size_t>(r * columns + c) * size, size);
-        }
-      }
-    }
-  }
-}
-
-/// Rows of a head from (i, i + d / 2) pairs to neighbours (2i, 2i + 1).
-void pair_rows(const Tensor& from, int64_t heads, size_t row_bytes, std::byte* to) {
-  const int64_t half = from.dim(0) / heads / 2;
-  for (int64_t h = 0; h < heads; ++h) {
-    for (int64_t i = 0; i < half; ++i) {
-      for (int64_t side = 0; side < 2; ++side) {
-        std::memcpy(to + static_cast<size_t>((h * half + i) * 2 + side) * row_bytes,
-                    from.data + static_cast<size_t>((h * 2 + side) * half + i) * row_bytes, row_bytes);
-      }
-    }
-  }
-}
-
-/// Rows from [head][q, k, v][d] to [q, k, v][head][d].
-void split_qkv(const Tensor& from, int64_t heads, size_t row_bytes, std::byte* to) {
-  const int64_t d = from.dim(0) / heads / 3;
-  for (int64_t h = 0; h < heads; ++h) {
-    for (int64_t part = 0; part < 3; ++part) {
-      std::memcpy(to + static_cast<size_t>((part * heads + h) * d) * row_bytes,
-                  from.data + static_cast<size_t>((h * 3 + part) * d) * row_bytes, static_cast<size_t>(d) * row_bytes);
-    }
-  }
-}
-
 }  // namespace
 
 HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), files_(folder_) {
@@ -103,33 +62,26 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
   }();
   // The prefix of the model class ("transformer.") is there or not, for all tensors alike but the output matrix.
   const bool prefixed = std::ranges::any_of(specs, [&](const TensorSpec& s) {
-    return !s.hf.empty() && files_.find(std::string(architecture.hf_prefix) + s.hf.front()) != nullptr;
+    return !s.hf.empty() && files_.has(std::string(architecture.hf_prefix) + s.hf.front());
   });
   for (const TensorSpec& spec : specs) bind(spec, prefixed ? architecture.hf_prefix : "");
   for (const DerivedTensor& derived : derived_tensors) {
     const TensorType type{quant::f32, {static_cast<int64_t>(derived.values.size())}};
-    std::byte* data = own(type.bytes());
-    std::memcpy(data, derived.values.data(), type.bytes());
+    auto [tensor, bytes] = allocate_tensor(type);
+    std::memcpy(bytes, derived.values.data(), type.bytes());
     names_.push_back(derived.gguf);
-    tensors_.emplace(derived.gguf, Tensor{type, data});
+    derived_.emplace(derived.gguf, tensor);
   }
 }
 
-std::byte* HfCheckpoint::own(size_t bytes) {
-  owned_.push_back(std::make_unique<std::byte[]>(bytes));
-  return owned_.back().get();
-}
-
 void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
-  std::vector<Tensor> parts;
-  Shape part_shape = spec.shape;
-  if (spec.hf.size() > 1) part_shape = Shape(spec.shape.dims().subspan(1));
-  if (spec.transform == Transform::transpose) part_shape = {spec.shape[1], spec.shape[0]};
+  std::vector<MappedTensor> parts;
+  const Shape part_shape = hf_part_shape(spec);
   for (const std::string& hf : spec.hf) {
     const std::string with_prefix = std::string(prefix) + hf;
-    std::string name = files_.find(with_prefix) != nullptr ? with_prefix : hf;
-    if (files_.find(name) == nullptr && !spec.hf_otherwise.empty()) name = std::string(prefix) + spec.hf_otherwise;
-    if (files_.find(name) == nullptr) {
+    std::string name = files_.has(with_prefix) ? with_prefix : hf;
+    if (!files_.has(name) && !spec.hf_otherwise.empty()) name = std::string(prefix) + spec.hf_otherwise;
+    if (!files_.has(name)) {
       require(!spec.required, "{}: tensor {} is missing", folder_, with_prefix);
       return;
     }
@@ -141,34 +93,24 @@ void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
             type.dtype.name(), parts.front().type.dtype.name());
   }
   if (parts.empty()) return;
-  const Tensor& from = parts.front();
-  Tensor tensor{{from.type.dtype, spec.shape}, from.data};
-  const int64_t rows = spec.shape[0];
-  const size_t row_bytes = from.type.bytes() / static_cast<size_t>(std::max<int64_t>(1, rows));
-  if (parts.size() > 1) {
-    tensor.data = own(tensor.type.bytes());
-    for (size_t i = 0; i < parts.size(); ++i) {
-      std::memcpy(tensor.data + i * parts[i].type.bytes(), parts[i].data, parts[i].type.bytes());
-    }
-  } else if (spec.transform == Transform::transpose) {
-    tensor.data = own(tensor.type.bytes());
-    transpose(from, tensor.data);
-  } else if (spec.transform == Transform::rotary_pairs) {
-    require(rows % (2 * spec.heads) == 0, "{}: {} rows are no pairs of {} heads", folder_, rows, spec.heads);
-    tensor.data = own(tensor.type.bytes());
-    pair_rows(from, spec.heads, row_bytes, tensor.data);
-  } else if (spec.transform == Transform::split_qkv) {
-    require(rows % (3 * spec.heads) == 0, "{}: {} rows are no q, k, v of {} heads", folder_, rows, spec.heads);
-    tensor.data = own(tensor.type.bytes());
-    split_qkv(from, spec.heads, row_bytes, tensor.data);
+  try {
+    tensors_.emplace(spec.gguf, HfLayout(spec, std::move(parts)));
+  } catch (const Error& error) {
+    throw error.at(folder_);
   }
   names_.push_back(spec.gguf);
-  tensors_.emplace(spec.gguf, tensor);
 }
 
-const Tensor* HfCheckpoint::find(std::string_view name) const {
-  const auto it = tensors_.find(name);
-  return it == tensors_.end() ? nullptr : &it->second;
+const TensorType* HfCheckpoint::type(std::string_view name) const {
+  if (const auto it = tensors_.find(name); it != tensors_.end()) return &it->second.type();
+  const auto it = derived_.find(name);
+  return it == derived_.end() ? nullptr : &it->second->type;
+}
+
+LoadedTensor HfCheckpoint::rows(std::string_view name, int64_t first, int64_t last) const {
+  if (const auto it = tensors_.find(name); it != tensors_.end()) return it->second.rows(first, last);
+  const LoadedTensor& vector = derived_.find(name)->second;  // one row, or none of it
+  return vector.reshaped({last - first, vector->type.shape.columns()});
 }
 
 }  // namespace weft

@@ -1,4 +1,4 @@
-// A Hugging Face folder (config.json, tokenizer.json, safetensors) as a checkpoint: its architecture's file says how
+// A Hugging Face folder (config.json, tokenizer.json, weights) as a checkpoint: its architecture's file says how
 // keys, names and layouts become those of GGUF.
 #pragma once
 
@@ -7,9 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "convert/safetensors.h"
-#include "models/architecture.h"
-#include "models/checkpoint.h"
+#include "convert/hf_layout.h"
+#include "convert/weights.h"
 
 namespace weft {
 
@@ -21,18 +20,18 @@ class HfCheckpoint final : public Checkpoint {
   const std::string& path() const override { return folder_; }
   const Metadata& metadata() const override { return metadata_; }
   const std::vector<std::string>& tensor_names() const override { return names_; }
-  const Tensor* find(std::string_view name) const override;
+  const TensorType* type(std::string_view name) const override;
+  LoadedTensor rows(std::string_view name, int64_t first, int64_t last) const override;
 
  private:
   void bind(const TensorSpec& spec, std::string_view prefix);
-  std::byte* own(size_t bytes);
 
   std::string folder_;
-  SafetensorsFolder files_;
+  WeightsFolder files_;
   Metadata metadata_;
   std::vector<std::string> names_;
-  std::map<std::string, Tensor, std::less<>> tensors_;
-  std::vector<std::unique_ptr<std::byte[]>> owned_;
+  std::map<std::string, HfLayout, std::less<>> tensors_;
+  std::map<std::string, LoadedTensor, std::less<>> derived_;  // vectors, of what config.json implies
 };
 
 }  // namespace weft

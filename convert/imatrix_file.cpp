@@ -14,7 +14,9 @@ namespace {
 
 constexpr std::string_view kSums = ".in_sum2", kCounts = ".counts";
 
-std::vector<float> floats_of(const Tensor& tensor, std::string_view name) {
+std::vector<float> floats_of(const GgufFile& file, const std::string& name) {
+  const LoadedTensor loaded = file.load(name);
+  const Tensor& tensor = *loaded;
   require(tensor.type.dtype == DType(quant::f32), "tensor {} is {}, expected f32", name, tensor.type.dtype.name());
   std::vector<float> values(static_cast<size_t>(tensor.type.elements()));
   std::memcpy(values.data(), tensor.data, values.size() * sizeof(float));
@@ -34,8 +36,7 @@ ImportanceMatrix read_gguf(const std::string& path) {
   for (const std::string& name : file.tensor_names()) {
     if (!name.ends_with(kSums)) continue;
     const std::string weight = name.substr(0, name.size() - kSums.size());
-    ImportanceMatrix::Entry entry{floats_of(file.at(name), name),
-                                  floats_of(file.at(weight + std::string(kCounts)), name)};
+    ImportanceMatrix::Entry entry{floats_of(file, name), floats_of(file, weight + std::string(kCounts))};
     require(!entry.counts.empty() && entry.sums.size() % entry.counts.size() == 0, "{} has {} sums for {} counts",
             printable(weight), entry.sums.size(), entry.counts.size());
     check_values(entry.sums, weight);

@@ -24,6 +24,8 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return bytes_; }
   std::string_view text() const { return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()}; }
   const std::string& path() const { return path_; }
+  /// Lets go of the memory behind `part` of bytes(), whole pages around it: read again, from the file, when touched.
+  void drop_pages(std::span<const std::byte> part) const noexcept;
 
  private:
   std::string path_;

@@ -11,28 +11,29 @@ class QuantizedCheckpoint final : public Checkpoint {
   QuantizedCheckpoint(std::shared_ptr<const Checkpoint> source, const ConvertOptions& options)
       : source_(std::move(source)) {
     for (const PlannedTensor& planned : plan_conversion(*source_, options).tensors) {
-      Tensor tensor = source_->at(planned.name);
-      if (planned.from.dtype != planned.to.dtype) {
-        owned_.push_back(std::make_unique<std::byte[]>(planned.to.bytes()));
-        convert_tensor(tensor, planned.to.dtype, owned_.back().get());
-        tensor = {planned.to, owned_.back().get()};
-      }
-      tensors_.emplace(planned.name, tensor);
+      types_.emplace(planned.name, planned.to);
     }
   }
 
   const std::string& path() const override { return source_->path(); }
   const Metadata& metadata() const override { return source_->metadata(); }
   const std::vector<std::string>& tensor_names() const override { return source_->tensor_names(); }
-  const Tensor* find(std::string_view name) const override {
-    const auto it = tensors_.find(name);
-    return it == tensors_.end() ? nullptr : &it->second;
+  const TensorType* type(std::string_view name) const override {
+    const auto it = types_.find(name);
+    return it == types_.end() ? nullptr : &it->second;
+  }
+  LoadedTensor rows(std::string_view name, int64_t first, int64_t last) const override {
+    LoadedTensor from = source_->rows(name, first, last);
+    const DType to = type(name)->dtype;
+    if (from->type.dtype == to) return from;
+    auto [converted, bytes] = allocate_tensor({to, from->type.shape});
+    convert_tensor(*from, to, bytes);
+    return converted;
   }
 
  private:
   std::shared_ptr<const Checkpoint> source_;
-  std::map<std::string, Tensor, std::less<>> tensors_;
-  std::vector<std::unique_ptr<std::byte[]>> owned_;
+  std::map<std::string, TensorType, std::less<>> types_;
 };
 
 }  // namespace

@@ -7,7 +7,8 @@
 
 namespace weft {
 
-/// The same checkpoint with the types that plan_conversion gives it. Tensors that keep their type stay mapped.
+/// The same checkpoint with the types that plan_conversion gives it. Tensors that keep their type stay mapped,
+/// the others are converted, with every core, when they are loaded.
 std::shared_ptr<const Checkpoint> quantized(std::shared_ptr<const Checkpoint> source, const ConvertOptions& options);
 
 }  // namespace weft

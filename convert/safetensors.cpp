@@ -4,10 +4,6 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <filesystem>
-#include <limits>
-#include <set>
-#include <system_error>
 #include <utility>
 
 #include "convert/atomic_file.h"
@@ -96,16 +92,16 @@ std::string named(std::string_view name) { return fmt::format("tensor {}", print
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(std::string path) : file_(std::move(path)) {
+SafetensorsFile::SafetensorsFile(std::string path) : file_(std::make_shared<MappedFile>(std::move(path))) {
   try {
     parse();
   } catch (const Error& error) {
-    throw error.at(file_.path());
+    throw error.at(file_->path());
   }
 }
 
 void SafetensorsFile::parse() {
-  const auto bytes = file_.bytes();
+  const auto bytes = file_->bytes();
   uint64_t header_bytes = 0;
   require(bytes.size() >= sizeof header_bytes, "truncated: a safetensors file begins with 8 bytes, this one has {}",
           bytes.size());
@@ -114,7 +110,7 @@ void SafetensorsFile::parse() {
           header_bytes, kMaxHeaderBytes);
   require(header_bytes <= bytes.size() - sizeof header_bytes, "truncated: a header of {} bytes, {} are left",
           header_bytes, bytes.size() - sizeof header_bytes);
-  const std::string_view header = file_.text().substr(sizeof header_bytes, header_bytes);
+  const std::string_view header = file_->text().substr(sizeof header_bytes, header_bytes);
   require(header.starts_with('{'), "is not a safetensors file: its header does not begin with {{");
   const auto data = bytes.subspan(sizeof header_bytes + header_bytes);
 
@@ -148,14 +144,6 @@ void SafetensorsFile::parse() {
     end += static_cast<ptrdiff_t>(entries_[name].bytes.size());
   }
   require(static_cast<size_t>(end) == data.size(), "has {} bytes of data, its tensors {}", data.size(), end);
-
-  for (auto& [name, entry] : entries_) {
-    const size_t item = std::max<size_t>(1, file_type(entry.dtype)->bits / 8);
-    if (reinterpret_cast<uintptr_t>(entry.bytes.data()) % item == 0 || entry.bytes.empty()) continue;
-    copies_.push_back(std::make_unique_for_overwrite<std::byte[]>(entry.bytes.size()));
-    std::memcpy(copies_.back().get(), entry.bytes.data(), entry.bytes.size());
-    entry.bytes = {copies_.back().get(), entry.bytes.size()};
-  }
 }
 
 const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
@@ -163,94 +151,18 @@ const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
   return it == entries_.end() ? nullptr : &it->second;
 }
 
-Tensor SafetensorsFile::tensor(std::string_view name) const {
+MappedTensor SafetensorsFile::tensor(std::string_view name) const {
   const SafetensorsEntry* entry = find(name);
   require(entry != nullptr, "{}: {} is missing", path(), named(name));
   const TypeTraits* type = file_type(entry->dtype)->type;
   require(type != nullptr, "{}: {} has dtype {}, weft reads F32, F16, BF16 and I32", path(), named(name), entry->dtype);
   try {
-    // Tensor has no read-only form.
     return {.type = {.dtype = *type, .shape = Shape(std::span<const int64_t>(entry->shape))},
-            .data = const_cast<std::byte*>(entry->bytes.data())};
+            .data = entry->bytes.data(),
+            .file = file_};
   } catch (const Error& error) {
     throw error.at(named(name)).at(path());
   }
-}
-
-namespace {
-
-/// Tensor name -> file name of an index. Throws Error with the path in front.
-std::map<std::string, std::string> read_index(const std::string& path) {
-  const MappedFile file(path);
-  const json root = parse_json(file.text(), path);
-  const auto weight_map = root.is_object() ? root.find("weight_map") : root.end();
-  require(weight_map != root.end() && weight_map->is_object(), "{}: has no object weight_map", path);
-  std::map<std::string, std::string> out;
-  for (const auto& [name, value] : weight_map->items()) {
-    require(value.is_string(), "{}: the file of {} is a JSON {}, expected a string", path, named(name),
-            value.type_name());
-    const auto shard = value.get<std::string>();
-    const bool is_inside = !shard.empty() && shard != "." && shard.find('/') == std::string::npos &&
-                           shard.find("..") == std::string::npos && shard.find('\0') == std::string::npos;
-    require(is_inside, "{}: the file of {} is '{}', expected a name in the same folder", path, named(name),
-            printable(shard));
-    out[name] = shard;
-  }
-  return out;
-}
-
-std::string inside(const std::string& folder, std::string_view name) {
-  return folder.ends_with('/') ? fmt::format("{}{}", folder, name) : fmt::format("{}/{}", folder, name);
-}
-
-}  // namespace
-
-SafetensorsFolder::SafetensorsFolder(std::string folder) : folder_(std::move(folder)) {
-  const std::string single = inside(folder_, "model.safetensors");
-  const std::string index = inside(folder_, "model.safetensors.index.json");
-  std::error_code ignored;
-  if (std::filesystem::exists(single, ignored)) {
-    files_.emplace_back(single);
-    names_ = files_[0].names();
-    for (const std::string& name : names_) file_of_[name] = 0;
-    return;
-  }
-  require(std::filesystem::exists(index, ignored), "{}: has neither model.safetensors nor model.safetensors.index.json",
-          folder_);
-
-  const std::map<std::string, std::string> weight_map = read_index(index);
-  std::map<std::string, size_t> shards;  // file name -> index into files_
-  for (const auto& [name, shard] : weight_map) shards.try_emplace(shard, 0);
-  for (auto& [shard, at] : shards) {
-    at = files_.size();
-    try {
-      files_.emplace_back(inside(folder_, shard));
-    } catch (const Error& error) {
-      throw error.at(index);
-    }
-  }
-  for (const auto& [name, shard] : weight_map) {
-    const size_t at = shards[shard];
-    require(files_[at].find(name) != nullptr, "{}: {} is missing, {} puts it there", files_[at].path(), named(name),
-            index);
-    file_of_[name] = at;
-  }
-  for (size_t at = 0; at < files_.size(); ++at) {
-    for (const std::string& name : files_[at].names()) {
-      if (const auto it = file_of_.find(name); it != file_of_.end() && it->second == at) names_.push_back(name);
-    }
-  }
-}
-
-const SafetensorsEntry* SafetensorsFolder::find(std::string_view name) const {
-  const auto it = file_of_.find(name);
-  return it == file_of_.end() ? nullptr : files_[it->second].find(name);
-}
-
-Tensor SafetensorsFolder::tensor(std::string_view name) const {
-  const auto it = file_of_.find(name);
-  require(it != file_of_.end(), "{}: {} is missing", folder_, named(name));
-  return files_[it->second].tensor(name);
 }
 
 }  // namespace weft

@@ -19,6 +19,14 @@ void check_shape_is_sane(const ModelShape& shape) {
   positive(shape.d_head, "head dimension");
 }
 
+LoadedTensor as_f32(LoadedTensor tensor) {
+  if (tensor->type.dtype == DType(quant::f32)) return tensor;
+  auto [converted, bytes] = allocate_tensor({quant::f32, tensor->type.shape});
+  tensor->type.dtype->decode(tensor->data, reinterpret_cast<float*>(bytes),
+                             static_cast<size_t>(tensor->type.elements()));
+  return converted;
+}
+
 }  // namespace
 
 Model::Model(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::move(checkpoint)) {
@@ -30,21 +38,15 @@ Model::Model(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::mo
     require(static_cast<size_t>(shape_.n_layer) <= checkpoint_->tensor_names().size(),
             "the metadata says {} layers, the file has {} tensors", shape_.n_layer, checkpoint_->tensor_names().size());
     for (const TensorSpec& spec : architecture_->tensors(metadata())) {
-      const Tensor* found = checkpoint_->find(spec.gguf);
-      if (found == nullptr && !spec.required) continue;
-      require(found != nullptr, "tensor {} is missing", spec.gguf);
-      Tensor tensor = *found;
-      require(tensor.type.shape == spec.shape, "tensor {} is {}, the metadata says {}", spec.gguf,
-              to_string(tensor.type.shape), to_string(spec.shape));
-      require(tensor.type.dtype->decode != nullptr && tensor.type.dtype != DType(quant::i32),
-              "tensor {} is {}, not a weight type", spec.gguf, tensor.type.dtype.name());
-      if (tensor.type.shape.rank() == 1 && tensor.type.dtype != DType(quant::f32)) {
-        const auto n = static_cast<size_t>(tensor.type.elements());
-        converted_.push_back(std::make_unique<float[]>(n));
-        tensor.type.dtype->decode(tensor.data, converted_.back().get(), n);
-        tensor = {{quant::f32, tensor.type.shape}, reinterpret_cast<std::byte*>(converted_.back().get())};
-      }
-      tensors_.emplace(spec.gguf, tensor);
+      const TensorType* type = checkpoint_->type(spec.gguf);
+      if (type == nullptr && !spec.required) continue;
+      require(type != nullptr, "tensor {} is missing", spec.gguf);
+      require(type->shape == spec.shape, "tensor {} is {}, the metadata says {}", spec.gguf, to_string(type->shape),
+              to_string(spec.shape));
+      require(type->dtype->decode != nullptr && type->dtype != DType(quant::i32), "tensor {} is {}, not a weight type",
+              spec.gguf, type->dtype.name());
+      LoadedTensor tensor = checkpoint_->load(spec.gguf);
+      tensors_.emplace(spec.gguf, type->shape.rank() == 1 ? as_f32(std::move(tensor)) : std::move(tensor));
     }
   } catch (const Error& error) {
     throw std::string_view(error.what()).starts_with(path()) ? error : error.at(path());
@@ -53,18 +55,18 @@ Model::Model(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::mo
 
 const Tensor* Model::find(std::string_view name) const {
   const auto it = tensors_.find(name);
-  return it == tensors_.end() ? nullptr : &it->second;
+  return it == tensors_.end() ? nullptr : &*it->second;
 }
 
 size_t Model::weight_bytes() const {
   size_t total = 0;
-  for (const auto& [name, tensor] : tensors_) total += tensor.type.bytes();
+  for (const auto& [name, tensor] : tensors_) total += tensor->type.bytes();
   return total;
 }
 
 DType Model::main_type() const {
   std::map<std::string_view, size_t> bytes;
-  for (const auto& [name, tensor] : tensors_) bytes[tensor.type.dtype.name()] += tensor.type.bytes();
+  for (const auto& [name, tensor] : tensors_) bytes[tensor->type.dtype.name()] += tensor->type.bytes();
   const auto it = std::ranges::max_element(bytes, {}, [](const auto& entry) { return entry.second; });
   return it == bytes.end() ? DType{} : quant::find(it->first);
 }

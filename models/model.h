@@ -35,8 +35,7 @@ class Model {
   std::shared_ptr<const Checkpoint> checkpoint_;
   const Architecture* architecture_;
   ModelShape shape_;
-  std::map<std::string, Tensor, std::less<>> tensors_;
-  std::vector<std::unique_ptr<float[]>> converted_;  // one-dimensional tensors that were not f32
+  std::map<std::string, LoadedTensor, std::less<>> tensors_;
 };
 
 }  // namespace weft

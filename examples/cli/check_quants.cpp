@@ -56,23 +56,24 @@ bool check_file(const std::string& path) {
   const SafetensorsFile file(path);
   const SafetensorsEntry* bytes = file.find("bytes");
   require(bytes != nullptr, "{}: it has no tensor bytes", path);
-  const Tensor values = file.tensor("values");
-  require(values.type.dtype == DType(quant::f32), "{}: values is not F32", path);
-  const auto n = static_cast<size_t>(values.type.elements());
+  const LoadedTensor values = file.load("values");
+  require(values->type.dtype == DType(quant::f32), "{}: values is not F32", path);
+  const auto n = static_cast<size_t>(values->type.elements());
   require(n % type->block_elems == 0 && bytes->bytes.size() == n / type->block_elems * type->block_bytes,
           "{}: {} bytes do not hold {} values of {}", path, bytes->bytes.size(), n, name);
   std::vector<float> decoded(n);
   type->decode(bytes->bytes.data(), decoded.data(), n);
   size_t different = 0;
   for (size_t i = 0; i < n; ++i)
-    different += std::memcmp(&decoded[i], values.as<float>() + i, sizeof(float)) != 0 ? 1 : 0;
+    different += std::memcmp(&decoded[i], values->as<float>() + i, sizeof(float)) != 0 ? 1 : 0;
   std::string text = fmt::format("decode {} of {} values bit for bit", n - different, n);
   bool passed = different == 0;
   if (type->encode != nullptr && file.find("sample") != nullptr) {
-    const double rmse = encoder_error(type, file.tensor("sample"));
+    const LoadedTensor sample = file.load("sample");
+    const double rmse = encoder_error(type, *sample);
     text += fmt::format("; encoder's relative RMSE {:.6f}", rmse);
     if (file.find("reference_rmse") != nullptr) {
-      const double reference = *file.tensor("reference_rmse").as<float>();
+      const double reference = *file.load("reference_rmse")->as<float>();
       text += fmt::format(", reference {:.6f}", reference);
       passed = passed && rmse <= reference * 1.01 + 1e-7;
     }

@@ -36,10 +36,11 @@ std::vector<int32_t> parse_ids(std::string_view text) {
 
 std::vector<int32_t> read_ids(const std::string& path) {
   const SafetensorsFile file(path);
-  const Tensor tensor = file.tensor("input_ids");
-  require(tensor.type.dtype == DType(quant::i32), "{}: input_ids is {}, expected I32", path, tensor.type.dtype.name());
-  std::vector<int32_t> ids(static_cast<size_t>(tensor.type.elements()));
-  std::memcpy(ids.data(), tensor.data, ids.size() * sizeof(int32_t));
+  const LoadedTensor tensor = file.load("input_ids");
+  require(tensor->type.dtype == DType(quant::i32), "{}: input_ids is {}, expected I32", path,
+          tensor->type.dtype.name());
+  std::vector<int32_t> ids(static_cast<size_t>(tensor->type.elements()));
+  std::memcpy(ids.data(), tensor->data, ids.size() * sizeof(int32_t));
   return ids;
 }
 

@@ -57,7 +57,7 @@ void print_model(const RunOptions& options) {
   size_t bytes = 0, elements = 0;
   fmt::print("\ntensors\n");
   for (const std::string& name : checkpoint->tensor_names()) {
-    const TensorType& type = checkpoint->at(name).type;
+    const TensorType& type = *checkpoint->type(name);
     fmt::print("  {:<32} {:<24} {:>12}\n", name, to_string(type), size_text(static_cast<double>(type.bytes())));
     bytes += type.bytes();
     elements += static_cast<size_t>(type.elements());

@@ -54,30 +54,30 @@ Windows read_text(Engine& engine, const Options& options) {
 class KlBase {
  public:
   explicit KlBase(const std::string& path) : file_(path) {
-    ids_ = file_.tensor("input_ids");
-    log_probs_ = file_.tensor("log_probs");
-    require(ids_.type.dtype == DType(quant::i32) && ids_.type.shape.rank() == 2 && ids_.dim(1) >= 4 &&
-                log_probs_.type.dtype == DType(quant::f32) && log_probs_.type.shape.rank() == 2,
+    ids_ = file_.load("input_ids");
+    log_probs_ = file_.load("log_probs");
+    require(ids_->type.dtype == DType(quant::i32) && ids_->type.shape.rank() == 2 && ids_->dim(1) >= 4 &&
+                log_probs_->type.dtype == DType(quant::f32) && log_probs_->type.shape.rank() == 2,
             "{}: not a file of weft perplexity --kl-save", path);
     const Windows w = windows();
-    require(log_probs_.dim(0) == w.n * w.scored(), "{}: {} rows for {} windows of {} tokens", path, log_probs_.dim(0),
+    require(log_probs_->dim(0) == w.n * w.scored(), "{}: {} rows for {} windows of {} tokens", path, log_probs_->dim(0),
             w.n, w.size);
   }
 
   Windows windows() const {
-    Windows w{.ids = {}, .n = ids_.dim(0), .size = ids_.dim(1)};
-    w.ids.resize(static_cast<size_t>(ids_.type.elements()));
-    std::memcpy(w.ids.data(), ids_.data, w.ids.size() * sizeof(int32_t));
+    Windows w{.ids = {}, .n = ids_->dim(0), .size = ids_->dim(1)};
+    w.ids.resize(static_cast<size_t>(ids_->type.elements()));
+    std::memcpy(w.ids.data(), ids_->data, w.ids.size() * sizeof(int32_t));
     return w;
   }
-  int64_t n_vocab() const { return log_probs_.dim(1); }
+  int64_t n_vocab() const { return log_probs_->dim(1); }
   std::span<const float> row(int64_t i) const {
-    return {reinterpret_cast<const float*>(log_probs_.data) + i * n_vocab(), static_cast<size_t>(n_vocab())};
+    return {reinterpret_cast<const float*>(log_probs_->data) + i * n_vocab(), static_cast<size_t>(n_vocab())};
   }
 
  private:
   SafetensorsFile file_;
-  Tensor ids_, log_probs_;
+  LoadedTensor ids_, log_probs_;
 };
 
 /// The windows to score: of the text, of the base, or of both if they agree.

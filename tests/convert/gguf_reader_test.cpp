@@ -114,16 +114,16 @@ TEST(GgufFile, TensorsAreSlowestFirstAndPointAtTheirData) {
     bytes.version = version;
     const GgufFile file(folder.write("a.gguf", bytes.bytes()));
     EXPECT_EQ(file.tensor_names(), (std::vector<std::string>{"a", "empty", "b", "c"}));
-    EXPECT_EQ(file.at("a").type, (TensorType{quant::f32, Shape{2, 3}}));
-    EXPECT_EQ(file.at("b").type, (TensorType{quant::q4_0, Shape{2, 32}}));
-    EXPECT_EQ(file.at("c").type, (TensorType{quant::i32, Shape{8}}));
-    EXPECT_EQ(file.at("empty").type.bytes(), 0u);
-    EXPECT_TRUE(static_cast<bool>(file.at("empty")));
-    EXPECT_EQ(std::to_integer<int>(*file.at("a").data), 1);  // data byte i holds i + 1
-    EXPECT_EQ(std::to_integer<int>(*file.at("b").data), 33);
-    EXPECT_EQ(std::to_integer<int>(*file.at("c").data), 97);
-    EXPECT_EQ(file.find("d"), nullptr);
-    expect_message(error_of([&] { file.at("d"); }), "a.gguf: tensor d is missing");
+    EXPECT_EQ(*file.type("a"), (TensorType{quant::f32, Shape{2, 3}}));
+    EXPECT_EQ(*file.type("b"), (TensorType{quant::q4_0, Shape{2, 32}}));
+    EXPECT_EQ(*file.type("c"), (TensorType{quant::i32, Shape{8}}));
+    EXPECT_EQ(file.type("empty")->bytes(), 0u);
+    EXPECT_TRUE(static_cast<bool>(*file.load("empty").operator->()));
+    EXPECT_EQ(std::to_integer<int>(*file.load("a")->data), 1);  // data byte i holds i + 1
+    EXPECT_EQ(std::to_integer<int>(*file.load("b")->data), 33);
+    EXPECT_EQ(std::to_integer<int>(*file.load("c")->data), 97);
+    EXPECT_EQ(file.type("d"), nullptr);
+    expect_message(error_of([&] { file.load("d"); }), "a.gguf: tensor d is missing");
   }
 }
 
@@ -137,9 +137,9 @@ TEST(GgufFile, TensorsAreAlignedWhateverTheFileSays) {
         .data_alignment = bytes};
     const GgufFile file(folder.write("a.gguf", file_bytes.bytes()));
     for (const char* name : {"odd", "f"}) {
-      EXPECT_EQ(reinterpret_cast<uintptr_t>(file.at(name).data) % 4, 0u) << name << " at alignment " << bytes;
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(file.load(name)->data) % 4, 0u) << name << " at alignment " << bytes;
     }
-    EXPECT_EQ(std::to_integer<int>(*file.at("odd").data), 1);
+    EXPECT_EQ(std::to_integer<int>(*file.load("odd")->data), 1);
   }
 }
 
@@ -250,8 +250,8 @@ TEST(GgufFile, EveryTruncationIsAnError) {
 unsigned touch(const GgufFile& file) {
   unsigned sum = 0;
   for (const std::string& name : file.tensor_names()) {
-    const Tensor& tensor = file.at(name);
-    for (size_t i = 0; i < tensor.type.bytes(); ++i) sum += std::to_integer<unsigned>(tensor.data[i]);
+    const LoadedTensor tensor = file.load(name);
+    for (size_t i = 0; i < tensor->type.bytes(); ++i) sum += std::to_integer<unsigned>(tensor->data[i]);
   }
   for (const auto& [name, value] : file.metadata().entries()) sum += static_cast<unsigned>(to_string(value).size());
   return sum;
@@ -305,7 +305,7 @@ TEST(GgufShards, ReadAsOneFile) {
   EXPECT_EQ(file.tensor_names(), (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(file.metadata().text("general.name"), "shard 0");
   EXPECT_EQ(file.metadata().entries().size(), 1u) << "split keys would be copied into a converted file";
-  EXPECT_EQ(std::to_integer<int>(*file.at("b").data), 1);
+  EXPECT_EQ(std::to_integer<int>(*file.load("b")->data), 1);
   EXPECT_EQ(file.file_bytes(), 2 * shard(0, 2, "a").size());
 }
 
@@ -347,8 +347,8 @@ TEST(GgufFile, ReadsTheGoldenFile) {
   EXPECT_EQ(file.metadata().text("general.architecture"), "gpt2");
   EXPECT_EQ(file.metadata().integer("gpt2.embedding_length"), 320);
   EXPECT_EQ(file.metadata().texts("tokenizer.ggml.tokens").size(), 4096u);
-  EXPECT_EQ(file.at("token_embd.weight").type.shape, (Shape{4096, 320}));
-  EXPECT_EQ(file.at("blk.0.attn_qkv.weight").type, (TensorType{quant::q4_0, Shape{960, 320}}));
+  EXPECT_EQ(file.type("token_embd.weight")->shape, (Shape{4096, 320}));
+  EXPECT_EQ(*file.type("blk.0.attn_qkv.weight"), (TensorType{quant::q4_0, Shape{960, 320}}));
   touch(file);
 }
 

@@ -90,9 +90,9 @@ TEST(GgufWriter, RoundTripsEveryValueTypeAndDtype) {
     ASSERT_EQ(file.tensor_names().size(), types.size());
     for (size_t i = 0; i < types.size(); ++i) {
       EXPECT_EQ(file.tensor_names()[i], types[i].name);
-      const Tensor& tensor = file.at(types[i].name);
-      EXPECT_EQ(tensor.type, types[i].type);
-      EXPECT_EQ(std::string(tensor.as<char>(), tensor.type.bytes()), data[i]) << types[i].name;
+      const LoadedTensor tensor = file.load(types[i].name);
+      EXPECT_EQ(tensor->type, types[i].type);
+      EXPECT_EQ(std::string(tensor->as<char>(), tensor->type.bytes()), data[i]) << types[i].name;
     }
     EXPECT_EQ(file.version(), 3u);
     EXPECT_EQ(file.file_bytes() % (alignment ? alignment : 32), 0u) << "ggml wants the last tensor padded as well";
@@ -106,9 +106,9 @@ TEST(GgufWriter, RewritesTheGoldenFileByteForByte) {
   const TempFolder folder;
   const GgufFile golden(path);
   std::vector<NamedType> types;
-  for (const std::string& name : golden.tensor_names()) types.push_back({name, golden.at(name).type});
+  for (const std::string& name : golden.tensor_names()) types.push_back({name, *golden.type(name)});
   GgufWriter writer(folder.file("a.gguf"), golden.metadata(), types);
-  for (const NamedType& tensor : types) writer.write(golden.at(tensor.name).data, tensor.type.bytes());
+  for (const NamedType& tensor : types) writer.write(golden.load(tensor.name)->data, tensor.type.bytes());
   writer.finish();
   EXPECT_TRUE(read_file(folder.file("a.gguf")) == read_file(path)) << "differs from what the reference writer wrote";
 }

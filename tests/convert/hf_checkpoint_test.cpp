@@ -15,9 +15,9 @@ namespace {
 
 using namespace weft::testing;
 
-std::vector<float> values_of(const Tensor& tensor) {
-  std::vector<float> values(static_cast<size_t>(tensor.type.elements()));
-  tensor.type.dtype->decode(tensor.data, values.data(), values.size());
+std::vector<float> values_of(const LoadedTensor& tensor) {
+  std::vector<float> values(static_cast<size_t>(tensor->type.elements()));
+  tensor->type.dtype->decode(tensor->data, values.data(), values.size());
   return values;
 }
 
@@ -31,9 +31,9 @@ void number(HfFolder& folder, std::string_view name) {
 }
 
 /// Which row of the file each row of the tensor is.
-std::vector<int> rows_of(const Tensor& tensor) {
+std::vector<int> rows_of(const LoadedTensor& tensor) {
   const std::vector<float> values = values_of(tensor);
-  const auto columns = static_cast<size_t>(tensor.type.shape.columns());
+  const auto columns = static_cast<size_t>(tensor->type.shape.columns());
   std::vector<int> rows;
   for (size_t at = 0; at < values.size(); at += columns) {
     rows.push_back(static_cast<int>(values[at]) / 100);
@@ -49,12 +49,12 @@ TEST(HfCheckpoint, TransposesGpt2sConv1d) {
   number(folder, "transformer.h.1.attn.c_attn.weight");  // [12, 36], in then out
   folder.write();
   const HfCheckpoint checkpoint(folder.path());
-  const Tensor& tensor = checkpoint.at("blk.1.attn_qkv.weight");
-  ASSERT_EQ(tensor.type, (TensorType{quant::f32, {36, 12}}));
+  const LoadedTensor tensor = checkpoint.load("blk.1.attn_qkv.weight");
+  ASSERT_EQ(tensor->type, (TensorType{quant::f32, {36, 12}}));
   for (int out = 0; out < 36; ++out) {
-    for (int in = 0; in < 12; ++in) EXPECT_EQ(tensor.as<float>()[out * 12 + in], static_cast<float>(100 * in + out));
+    for (int in = 0; in < 12; ++in) EXPECT_EQ(tensor->as<float>()[out * 12 + in], static_cast<float>(100 * in + out));
   }
-  EXPECT_EQ(checkpoint.at("token_embd.weight").type.shape, (Shape{17, 12})) << "embeddings are not Conv1D";
+  EXPECT_EQ(checkpoint.type("token_embd.weight")->shape, (Shape{17, 12})) << "embeddings are not Conv1D";
 }
 
 TEST(HfCheckpoint, TransposesTypesOfTwoBytes) {
@@ -67,8 +67,8 @@ TEST(HfCheckpoint, TransposesTypesOfTwoBytes) {
   folder.tensors().push_back({name, {{quant::f16, {12, 20}}, half.data()}});
   folder.write();
   const HfCheckpoint checkpoint(folder.path());
-  const Tensor& tensor = checkpoint.at("blk.0.ffn_up.weight");
-  ASSERT_EQ(tensor.type, (TensorType{quant::f16, {20, 12}}));
+  const LoadedTensor tensor = checkpoint.load("blk.0.ffn_up.weight");
+  ASSERT_EQ(tensor->type, (TensorType{quant::f16, {20, 12}}));
   EXPECT_EQ(values_of(tensor)[3 * 12 + 5], 503) << "row 3, column 5 is (5, 3) of the file";
 }
 
@@ -79,10 +79,10 @@ TEST(HfCheckpoint, MakesRotaryPairsNeighbours) {
   number(folder, "model.layers.0.self_attn.v_proj.weight");
   folder.write();
   const HfCheckpoint checkpoint(folder.path());
-  EXPECT_EQ(rows_of(checkpoint.at("blk.0.attn_q.weight")),
+  EXPECT_EQ(rows_of(checkpoint.load("blk.0.attn_q.weight")),
             (std::vector<int>{0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15}));
-  EXPECT_EQ(rows_of(checkpoint.at("blk.0.attn_k.weight")), (std::vector<int>{0, 2, 1, 3, 4, 6, 5, 7}));
-  EXPECT_EQ(rows_of(checkpoint.at("blk.0.attn_v.weight")), (std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7}));
+  EXPECT_EQ(rows_of(checkpoint.load("blk.0.attn_k.weight")), (std::vector<int>{0, 2, 1, 3, 4, 6, 5, 7}));
+  EXPECT_EQ(rows_of(checkpoint.load("blk.0.attn_v.weight")), (std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7}));
 }
 
 TEST(HfCheckpoint, SplitsQkvByPart) {
@@ -97,23 +97,48 @@ TEST(HfCheckpoint, SplitsQkvByPart) {
       for (int d = 0; d < 8; ++d) expected.push_back((head * 3 + part) * 8 + d);
     }
   }
-  EXPECT_EQ(rows_of(checkpoint.at("blk.1.attn_qkv.weight")), expected);
+  EXPECT_EQ(rows_of(checkpoint.load("blk.1.attn_qkv.weight")), expected);
   // The bias goes the same way.
-  const auto bias = values_of(folder.at("gpt_neox.layers.1.attention.query_key_value.bias"));
-  const auto split = values_of(checkpoint.at("blk.1.attn_qkv.bias"));
+  const auto bias = values_of(LoadedTensor(folder.at("gpt_neox.layers.1.attention.query_key_value.bias")));
+  const auto split = values_of(checkpoint.load("blk.1.attn_qkv.bias"));
   for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(split[i], bias[static_cast<size_t>(expected[i])]);
 }
 
 TEST(HfCheckpoint, StacksExperts) {
   const HfFolder folder{std::string(kMixtralConfig)};
   const HfCheckpoint checkpoint(folder.path());
-  const Tensor& stacked = checkpoint.at("blk.1.ffn_down_exps.weight");
-  ASSERT_EQ(stacked.type.shape, (Shape{3, 16, 20}));
+  const LoadedTensor stacked = checkpoint.load("blk.1.ffn_down_exps.weight");
+  ASSERT_EQ(stacked->type.shape, (Shape{3, 16, 20}));
   for (size_t e = 0; e < 3; ++e) {
     const Tensor& one = folder.at(fmt::format("model.layers.1.block_sparse_moe.experts.{}.w2.weight", e));
-    EXPECT_EQ(std::memcmp(stacked.data + e * one.type.bytes(), one.data, one.type.bytes()), 0) << "expert " << e;
+    EXPECT_EQ(std::memcmp(stacked->data + e * one.type.bytes(), one.data, one.type.bytes()), 0) << "expert " << e;
   }
-  EXPECT_EQ(checkpoint.at("blk.1.ffn_gate_exps.weight").type.shape, (Shape{3, 20, 16}));
+  EXPECT_EQ(checkpoint.type("blk.1.ffn_gate_exps.weight")->shape, (Shape{3, 20, 16}));
+}
+
+// The converter asks for slabs: each must be what the whole tensor has there, whatever is stacked or reordered.
+TEST(HfCheckpoint, AnyRowsAreThoseOfTheWhole) {
+  for (const std::string_view config : {kGpt2Config, kLlamaConfig, kMixtralConfig, kNeoxConfig}) {
+    const HfFolder folder{std::string(config)};
+    const HfCheckpoint checkpoint(folder.path());
+    for (const std::string& name : checkpoint.tensor_names()) {
+      SCOPED_TRACE(name);
+      const LoadedTensor whole = checkpoint.load(name);
+      const int64_t rows = whole->type.shape.rows();
+      const size_t row_bytes = whole->type.row_bytes();
+      for (const int64_t step : {1, 7, 25}) {
+        for (int64_t first = 0; first < rows; first += step) {
+          const int64_t last = std::min(rows, first + step);
+          const LoadedTensor part = checkpoint.rows(name, first, last);
+          ASSERT_EQ(part->type.shape, (Shape{last - first, whole->type.shape.columns()}));
+          ASSERT_EQ(std::memcmp(part->data, whole->data + static_cast<size_t>(first) * row_bytes,
+                                static_cast<size_t>(last - first) * row_bytes),
+                    0)
+              << "rows " << first << " to " << last;
+        }
+      }
+    }
+  }
 }
 
 TEST(HfCheckpoint, ThePrefixOfTheClassMayBeAbsent) {
@@ -137,8 +162,8 @@ TEST(HfCheckpoint, WritesWhatTheConfigOnlyImplies) {
       "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 8192})");
   folder.write();
   const auto checkpoint = std::make_shared<HfCheckpoint>(folder.path());
-  EXPECT_EQ(checkpoint->at("rope_freqs.weight").type, (TensorType{quant::f32, {2}}));
-  EXPECT_EQ(*checkpoint->at("rope_freqs.weight").as<float>(), 1);
+  EXPECT_EQ(*checkpoint->type("rope_freqs.weight"), (TensorType{quant::f32, {2}}));
+  EXPECT_EQ(*checkpoint->load("rope_freqs.weight")->as<float>(), 1);
   EXPECT_NE(Model(checkpoint).find("rope_freqs.weight"), nullptr);
 }
 
@@ -209,7 +234,7 @@ TEST(HfCheckpoint, ConfigErrorsNameTheFile) {
       f.config().replace(at, from.size(), to);
     });
   };
-  expect_message(with("\"hidden_size\": 16,", ""), "config.json: metadata key hidden_size is missing");
+  expect_message(with("\"hidden_size\": 16,", ""), "config.json: field hidden_size or n_embd is missing");
   expect_message(with("\"llama\"", "\"whisper\""), "config.json: unknown model_type whisper");
   expect_message(with("\"llama\"", "7"), "config.json: metadata key model_type is i64 (7), expected a string");
   expect_message(with("\"hidden_size\": 16", "\"hidden_size\": 0"), "config.json: llama.embedding_length would be 0");
@@ -246,7 +271,7 @@ TEST(HfCheckpoint, ReadsShards) {
   const HfCheckpoint sharded(folder.path());
   EXPECT_EQ(sharded.tensor_names(), whole.tensor_names());
   for (const std::string& name : whole.tensor_names()) {
-    EXPECT_EQ(values_of(sharded.at(name)), values_of(whole.at(name))) << name;
+    EXPECT_EQ(values_of(sharded.load(name)), values_of(whole.load(name))) << name;
   }
 }
 

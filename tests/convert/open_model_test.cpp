@@ -24,13 +24,14 @@ TEST(OpenModel, AFileIsGguf) {
 
 TEST(OpenModel, AFolderIsHuggingFace) {
   const TempFolder folder;
-  expect_message(error_of([&] { open_checkpoint(folder.path()); }),
-                 folder.path() + ": has neither model.safetensors nor model.safetensors.index.json");
+  expect_message(
+      error_of([&] { open_checkpoint(folder.path()); }),
+      folder.path() + ": has neither model.safetensors nor pytorch_model.bin, nor the index (.index.json) of one");
   write_safetensors(folder.file("model.safetensors"), {});
   expect_message(error_of([&] { open_checkpoint(folder.path()); }), "config.json: No such file or directory");
   folder.write("config.json", "{}");
   expect_message(error_of([&] { open_checkpoint(folder.path()); }),
-                 folder.file("config.json") + ": metadata key model_type is missing");
+                 folder.file("config.json") + ": field model_type is missing");
 }
 
 TEST(OpenModel, WhatIsNoModelIsAnError) {

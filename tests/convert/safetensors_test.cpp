@@ -43,10 +43,10 @@ TEST(SafetensorsFile, ReadsEntriesOfAnyDtype) {
     EXPECT_EQ(std::to_integer<int>(file.find("a")->bytes[5]), 6);
     EXPECT_EQ(file.find("c"), nullptr);
 
-    const Tensor b = file.tensor("b");
-    EXPECT_EQ(b.type, (TensorType{quant::f32, Shape{2, 2}}));
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(b.data) % 4, 0u) << "readers use float pointers";
-    EXPECT_EQ(std::to_integer<int>(b.data[0]), 7);
+    const LoadedTensor b = file.load("b");
+    EXPECT_EQ(b->type, (TensorType{quant::f32, Shape{2, 2}}));
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(b->data) % 4, 0u) << "readers use float pointers";
+    EXPECT_EQ(std::to_integer<int>(b->data[0]), 7);
     EXPECT_EQ(file.tensor("none").type, (TensorType{quant::f16, Shape{0, 3}}));
     EXPECT_EQ(file.tensor("scalar").type, (TensorType{quant::bf16, Shape{}}));
     expect_message(error_of([&] { file.tensor("a"); }), "a.safetensors: tensor a has dtype U8, weft reads F32, F16");
@@ -168,9 +168,9 @@ TEST(WriteSafetensors, RoundTrips) {
   EXPECT_EQ(file.metadata(), metadata);
   EXPECT_EQ(file.names().size(), tensors.size());
   for (const NamedTensor& item : tensors) {
-    const Tensor tensor = file.tensor(item.name);
-    EXPECT_EQ(tensor.type, item.tensor.type) << item.name;
-    EXPECT_EQ(std::memcmp(tensor.data, item.tensor.data, tensor.type.bytes()), 0) << item.name;
+    const LoadedTensor tensor = file.load(item.name);
+    EXPECT_EQ(tensor->type, item.tensor.type) << item.name;
+    EXPECT_EQ(std::memcmp(tensor->data, item.tensor.data, tensor->type.bytes()), 0) << item.name;
   }
   uint64_t header = 0;
   std::memcpy(&header, read_file(folder.file("a")).data(), sizeof header);
@@ -201,70 +201,6 @@ TEST(WriteSafetensors, RefusesWhatTheFormatCannotHold) {
   expect_message(write({{"__metadata__", f32}}), "tensor __metadata__: cannot have this name");
   expect_message(write({{"\xFF", f32}}), "is not UTF-8");
   EXPECT_EQ(folder.count(), 0u);
-}
-
-// Folders.
-
-std::string shard(const std::string& tensor) {
-  return file_bytes("{\"" + tensor + R"(":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8);
-}
-
-TEST(SafetensorsFolder, ReadsShardsThroughTheIndex) {
-  const TempFolder folder;
-  folder.write("model.safetensors.index.json", R"({"weight_map": {"a": "2.safetensors", "b": "1.safetensors"}})");
-  folder.write("1.safetensors", shard("b"));
-  folder.write("2.safetensors", shard("a"));
-  const SafetensorsFolder weights(folder.path() + "/");
-  EXPECT_EQ(weights.names(), (std::vector<std::string>{"b", "a"}));
-  EXPECT_EQ(weights.files().size(), 2u);
-  EXPECT_EQ(weights.tensor("a").type, (TensorType{quant::f32, Shape{2}}));
-  EXPECT_EQ(weights.find("c"), nullptr);
-  expect_message(error_of([&] { weights.tensor("c"); }), "tensor c is missing");
-}
-
-TEST(SafetensorsFolder, ReadsASingleFile) {
-  const TempFolder folder;
-  folder.write("model.safetensors", shard("a"));
-  EXPECT_EQ(SafetensorsFolder(folder.path()).names(), std::vector<std::string>{"a"});
-}
-
-TEST(SafetensorsFolder, RefusesWithAReason) {
-  const TempFolder folder;
-  const auto open = [&] { return error_of([&] { SafetensorsFolder{folder.path()}; }); };
-  EXPECT_EQ(open(), folder.path() + ": has neither model.safetensors nor model.safetensors.index.json");
-  folder.write("1.safetensors", shard("b"));
-  const struct {
-    std::string index, fragment;
-  } cases[] = {
-      {"", "model.safetensors.index.json: parse error"},
-      {"[]", "has no object weight_map"},
-      {R"({"weight_map": []})", "has no object weight_map"},
-      {R"({"weight_map": {"a": 1}})", "the file of tensor a is a JSON number"},
-      {R"({"weight_map": {"a": "/etc/passwd"}})",
-       "the file of tensor a is '/etc/passwd', expected a name in the same folder"},
-      {R"({"weight_map": {"a": ".."}})", "expected a name in the same folder"},
-      {R"({"weight_map": {"a": ""}})", "expected a name in the same folder"},
-      {R"({"weight_map": {"a": "1.safetensors\u0000x"}})", "expected a name in the same folder"},
-      {R"({"weight_map": {"a": "9.safetensors"}})", "9.safetensors: No such file or directory"},
-      {R"({"weight_map": {"a": "1.safetensors"}})", "1.safetensors: tensor a is missing"},
-  };
-  for (const auto& c : cases) {
-    folder.write("model.safetensors.index.json", c.index);
-    expect_message(open(), c.fragment);
-  }
-}
-
-TEST(SafetensorsFolder, ReadsTheBundledModel) {
-  const std::string path = shared_folder() + "/models/union";
-  if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is absent";
-  const SafetensorsFolder weights(path);
-  EXPECT_EQ(weights.files().size(), 2u);
-  int64_t parameters = 0;
-  for (const std::string& name : weights.names()) parameters += weights.tensor(name).type.elements();
-  EXPECT_EQ(parameters, 11338880) << "total_parameters of the index";
-  EXPECT_EQ(weights.tensor("transformer.h.0.attn.c_attn.weight").type, (TensorType{quant::f16, Shape{320, 960}}));
-  const SafetensorsFile expected(path + "/expected.safetensors");
-  EXPECT_EQ(expected.tensor("input_ids").type, (TensorType{quant::i32, Shape{512}}));
 }
 
 }  // namespace

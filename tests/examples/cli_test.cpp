@@ -302,10 +302,10 @@ TEST_P(CliOn, TheModelItCameFromContinues) {
   const std::string folder = shared_folder() + "/models/union";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is absent";
   const SafetensorsFile file(folder + "/expected.safetensors");
-  const Tensor ids = file.tensor("greedy_ids");
+  const LoadedTensor ids = file.load("greedy_ids");
   const Tokenizer tokenizer(TokenizerSpec::from_metadata(open_checkpoint(folder)->metadata()).value());
   const std::string expected =
-      tokenizer.decode(std::span(ids.as<int32_t>(), static_cast<size_t>(ids.type.elements()))) + "\n";
+      tokenizer.decode(std::span(ids->as<int32_t>(), static_cast<size_t>(ids->type.elements()))) + "\n";
   ASSERT_EQ(expected.find(kPrompt), 0u);
   const TempFolder temp;
   const std::string gguf = temp.file("f16.gguf");
@@ -334,7 +334,7 @@ TEST_P(CliOn, EvalWritesLogitsAndPredicts) {
   const SafetensorsFile a(whole), b(chunked);
   ASSERT_EQ(a.tensor("logits").type.shape, (Shape{8, 61}));
   for (int64_t i = 0; i < 8 * 61; ++i) {
-    EXPECT_NEAR(a.tensor("logits").as<float>()[i], b.tensor("logits").as<float>()[i], 1e-5);
+    EXPECT_NEAR(a.load("logits")->as<float>()[i], b.load("logits")->as<float>()[i], 1e-5);
   }
   std::vector<int32_t> ids = {3, 1, 4, 1, 5, 9, 2, 6};
   write_safetensors(folder.file("ids"), {{"input_ids", {{quant::i32, {8}}, reinterpret_cast<std::byte*>(ids.data())}}});

@@ -15,6 +15,7 @@ namespace weft::fuzz {
 
 bool gguf(std::string_view bytes);
 bool safetensors(std::string_view bytes);
+bool torch_file(std::string_view bytes);
 bool tokenizer_json(std::string_view bytes);
 bool config_json(std::string_view bytes);
 

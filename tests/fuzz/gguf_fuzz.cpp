@@ -13,9 +13,10 @@ namespace {
 unsigned touch(const Checkpoint& checkpoint) {
   unsigned sum = 0;
   for (const std::string& name : checkpoint.tensor_names()) {
-    const Tensor& tensor = checkpoint.at(name);
-    const size_t bytes = tensor.type.bytes();
-    if (bytes > 0) sum += std::to_integer<unsigned>(tensor.data[0]) + std::to_integer<unsigned>(tensor.data[bytes - 1]);
+    const LoadedTensor tensor = checkpoint.load(name);
+    const size_t bytes = tensor->type.bytes();
+    if (bytes > 0)
+      sum += std::to_integer<unsigned>(tensor->data[0]) + std::to_integer<unsigned>(tensor->data[bytes - 1]);
   }
   return sum;
 }

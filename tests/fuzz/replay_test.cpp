@@ -19,6 +19,7 @@ struct Target {
 };
 constexpr Target kTargets[] = {{"gguf", fuzz::gguf},
                                {"safetensors", fuzz::safetensors},
+                               {"torch_file", fuzz::torch_file},
                                {"tokenizer_json", fuzz::tokenizer_json},
                                {"config_json", fuzz::config_json}};
 

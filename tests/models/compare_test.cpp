@@ -31,7 +31,7 @@ TEST_F(Compare, AModelWithItself) {
 TEST_F(Compare, AQuantizedLayerShowsFromThereOn) {
   const TinyOptions options{.d_model = 32, .n_head = 2, .d_ff = 64};
   const auto changed = tiny_model(options);
-  const TensorType type = changed->at("blk.1.ffn_up.weight").type;
+  const TensorType type = *changed->type("blk.1.ffn_up.weight");
   // The same values through q8_0: set() draws by seed, and tensors count from 0 in the order of the architecture.
   const auto& names = changed->tensor_names();
   const auto at = static_cast<uint64_t>(std::ranges::find(names, "blk.1.ffn_up.weight") - names.begin());

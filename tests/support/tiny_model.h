@@ -83,9 +83,19 @@ class TinyModel final : public Checkpoint {
   const std::string& path() const override { return path_; }
   const Metadata& metadata() const override { return metadata_; }
   const std::vector<std::string>& tensor_names() const override { return names_; }
-  const Tensor* find(std::string_view name) const override {
+  const TensorType* type(std::string_view name) const override {
     const auto it = tensors_.find(name);
-    return it == tensors_.end() ? nullptr : &it->second;
+    return it == tensors_.end() ? nullptr : &it->second.type;
+  }
+  LoadedTensor rows(std::string_view name, int64_t first, int64_t last) const override {
+    const Tensor& whole = at(name);
+    const TensorType part{whole.type.dtype, {last - first, whole.type.shape.columns()}};
+    return LoadedTensor({part, whole.data + static_cast<size_t>(first) * whole.type.row_bytes()});
+  }
+  const Tensor& at(std::string_view name) const {
+    const auto it = tensors_.find(name);
+    require(it != tensors_.end(), "tiny: tensor {} is missing", name);
+    return it->second;
   }
 
   // What a test does to it before a Model is made.
@@ -103,7 +113,7 @@ class TinyModel final : public Checkpoint {
     for (float& v : values) v += gain ? 1 : 0;
     storage_.emplace_back(type.bytes());
     if (type.dtype->encode != nullptr) type.dtype->encode(values.data(), storage_.back().data(), n, nullptr);
-    if (find(name) == nullptr) names_.push_back(name);
+    if (this->type(name) == nullptr) names_.push_back(name);
     tensors_[name] = {type, storage_.back().data()};
   }
 

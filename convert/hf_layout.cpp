@@ -1,0 +1,93 @@
+#include "convert/hf_layout.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace weft {
+namespace {
+
+/// Columns [first, last) of `from`, [in, out], as rows; for element types of whole bytes.
+void transpose(const MappedTensor& from, int64_t first, int64_t last, std::byte* to) {
+  const int64_t rows = from.type.shape[0], columns = from.type.shape[1];
+  const size_t size = from.type.dtype->block_bytes;
+  constexpr int64_t kTile = 32;  // both sides of a tile stay in cache
+  for (int64_t r0 = 0; r0 < rows; r0 += kTile) {
+    for (int64_t c0 = first; c0 < last; c0 += kTile) {
+      for (int64_t c = c0; c < std::min(last, c0 + kTile); ++c) {
+        for (int64_t r = r0; r < std::min(rows, r0 + kTile); ++r) {
+          std::memcpy(to + static_cast<size_t>((c - first) * rows + r) * size,
+                      from.data + static_cast<size_t>(r * columns + c) * size, size);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Shape hf_part_shape(const TensorSpec& spec) {
+  if (spec.hf.size() > 1) return Shape(spec.shape.dims().subspan(1));
+  if (spec.transform == Transform::transpose) return {spec.shape[1], spec.shape[0]};
+  return spec.shape;
+}
+
+HfLayout::HfLayout(const TensorSpec& spec, std::vector<MappedTensor> parts)
+    : type_{parts.front().type.dtype, spec.shape},
+      transform_(spec.transform),
+      heads_(spec.heads),
+      parts_(std::move(parts)) {
+  const int64_t rows = spec.shape[0];
+  if (transform_ == Transform::rotary_pairs) {
+    require(rows % (2 * heads_) == 0, "{} rows are no pairs of {} heads", rows, heads_);
+  } else if (transform_ == Transform::split_qkv) {
+    require(rows % (3 * heads_) == 0, "{} rows are no q, k, v of {} heads", rows, heads_);
+  }
+}
+
+/// Where in the file the tensor's index `row` of its first dimension stands.
+int64_t HfLayout::source_row(int64_t row) const {
+  const int64_t d = type_.shape[0] / std::max<int64_t>(1, heads_);  // rows of a head
+  if (transform_ == Transform::rotary_pairs) {                      // neighbours (2i, 2i + 1) from (i, i + d / 2)
+    const int64_t head = row / d, at = row % d;
+    return head * d + at % 2 * (d / 2) + at / 2;
+  }
+  if (transform_ == Transform::split_qkv) {  // [q, k, v][head][d / 3] from [head][q, k, v][d / 3]
+    const int64_t third = d / 3, part = row / (heads_ * third), head = row / third % heads_, at = row % third;
+    return (head * 3 + part) * third + at;
+  }
+  return row;
+}
+
+LoadedTensor HfLayout::rows(int64_t first, int64_t last) const {
+  const int64_t part_rows = type_.shape.rows() / static_cast<int64_t>(parts_.size());
+  const bool in_order = transform_ == Transform::none;
+  if (in_order && (first == last || first / part_rows == (last - 1) / part_rows)) {  // within one part
+    const int64_t part = part_rows == 0 || first == last ? 0 : first / part_rows;
+    return parts_[static_cast<size_t>(part)].rows(first - part * part_rows, last - part * part_rows);
+  }
+  auto [made, to] = allocate_tensor({type_.dtype, {last - first, type_.shape.columns()}});
+  if (made->type.bytes() == 0) return made;
+  if (transform_ == Transform::transpose) {
+    transpose(parts_[0], first, last, to);
+  } else if (in_order) {
+    for (int64_t at = first; at < last;) {
+      const int64_t part = at / part_rows, end = std::min(last, (part + 1) * part_rows);
+      const LoadedTensor rows = parts_[static_cast<size_t>(part)].rows(at - part * part_rows, end - part * part_rows);
+      std::memcpy(to, rows->data, rows->type.bytes());
+      to += rows->type.bytes();
+      at = end;
+    }
+  } else {
+    // Of a vector the elements are reordered: then [first, last) is [0, 1), all of it.
+    const bool vector = type_.shape.rank() == 1;
+    const int64_t begin = vector ? 0 : first, end = vector ? type_.shape[0] : last;
+    const size_t bytes = type_.bytes() / static_cast<size_t>(type_.shape[0]);
+    for (int64_t row = begin; row < end; ++row, to += bytes) {
+      std::memcpy(to, parts_[0].data + static_cast<size_t>(source_row(row)) * bytes, bytes);
+    }
+  }
+  if (transform_ != Transform::none) parts_[0].drop_pages();
+  return made;
+}
+
+}  // namespace weft

@@ -1,0 +1,33 @@
+// How the tensors of a Hugging Face file become those of GGUF: stacked, transposed, rows reordered.
+#pragma once
+
+#include <vector>
+
+#include "convert/mapped_tensor.h"
+#include "models/architecture.h"
+
+namespace weft {
+
+/// One GGUF tensor over the tensors of the file that it is made of, all of one type.
+class HfLayout {
+ public:
+  /// Throws Error if the parts do not fit the spec (its heads do not divide the rows).
+  HfLayout(const TensorSpec& spec, std::vector<MappedTensor> parts);
+
+  const TensorType& type() const { return type_; }
+  /// Rows [first, last): mapped where the file has them in this order, made otherwise.
+  LoadedTensor rows(int64_t first, int64_t last) const;
+
+ private:
+  int64_t source_row(int64_t row) const;
+
+  TensorType type_;
+  Transform transform_;
+  int64_t heads_;
+  std::vector<MappedTensor> parts_;
+};
+
+/// The shape of each tensor of the file that the spec names.
+Shape hf_part_shape(const TensorSpec& spec);
+
+}  // namespace weft

@@ -1,0 +1,23 @@
+// A tensor as it lies in a mapped file: what the readers of all weight formats give.
+#pragma once
+
+#include <memory>
+
+#include "convert/mapped_file.h"
+#include "models/checkpoint.h"
+
+namespace weft {
+
+struct MappedTensor {
+  TensorType type;
+  const std::byte* data = nullptr;  // inside `file`; of any alignment
+  std::shared_ptr<const MappedFile> file;
+
+  /// Rows [first, last) as [last - first, columns]: the mapped bytes themselves, whose pages are let go with the lease,
+  /// or a copy where the file leaves elements misaligned.
+  LoadedTensor rows(int64_t first, int64_t last) const;
+  void drop_pages() const { file->drop_pages({data, type.bytes()}); }
+  LoadedTensor load() const { return rows(0, type.shape.rows()).reshaped(type.shape); }
+};
+
+}  // namespace weft
