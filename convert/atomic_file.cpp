@@ -111,6 +111,14 @@ void AtomicFile::fail_write(int error_number) {
   fail("cannot write {}: {}", path_, message(error_number));
 }
 
+void AtomicFile::reserve(size_t bytes) {
+  int result = 0;
+  do {
+    result = ::fallocate(fd_, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bytes));
+  } while (result != 0 && errno == EINTR);
+  if (result != 0 && (errno == ENOSPC || errno == EFBIG || errno == EDQUOT)) fail_write(errno);
+}
+
 void AtomicFile::write(const void* data, size_t bytes) {
   require(fd_ >= 0 && !broken_, "cannot write {}: it is finished or an earlier write failed", path_);
   const char* next = static_cast<const char*>(data);
@@ -120,7 +128,14 @@ void AtomicFile::write(const void* data, size_t bytes) {
     if (n < 0) fail_write(errno);
     next += n;
     bytes -= static_cast<size_t>(n);
+    written_ += static_cast<size_t>(n);
   }
+  // To the disk while more is made, so that finish() has little left to wait for.
+  constexpr size_t kFlushBytes = size_t{32} << 20;
+  if (written_ - flushing_ < kFlushBytes) return;
+  ::sync_file_range(fd_, static_cast<off_t>(flushing_), static_cast<off_t>(written_ - flushing_),
+                    SYNC_FILE_RANGE_WRITE);
+  flushing_ = written_;
 }
 
 void AtomicFile::finish() {

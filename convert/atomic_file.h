@@ -18,6 +18,9 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   const std::string& path() const { return path_; }
+  /// Takes room on the disk for so many bytes in all, where the file system can: a disk too small is then an Error at
+  /// once and not at the end.
+  void reserve(size_t bytes);
   /// Appends. Throws Error (disk full, ...); after that the file can no longer be finished.
   void write(const void* data, size_t bytes);
   /// Flushes to the disk and renames to the target. Throws Error; the target is then as it was.
@@ -32,6 +35,7 @@ class AtomicFile {
   int fd_ = -1;
   int slot_ = -1;  // in the table that remove_partial_files() reads
   bool broken_ = false;
+  size_t written_ = 0, flushing_ = 0;  // bytes; up to `flushing_` the system has been told to write them back
 };
 
 /// Removes the partial files of every AtomicFile alive. Async-signal-safe, for the handler of Ctrl-C: the process is

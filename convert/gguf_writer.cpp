@@ -65,7 +65,9 @@ void check(const NamedType& tensor) {
   }
 }
 
-std::string header(const Metadata& metadata, const std::vector<NamedType>& tensors, uint64_t alignment) {
+/// `data_bytes` gets the bytes of all tensors, padding included.
+std::string header(const Metadata& metadata, const std::vector<NamedType>& tensors, uint64_t alignment,
+                   uint64_t& data_bytes) {
   std::string out(kMagic);
   put(out, kVersion);
   put(out, static_cast<uint64_t>(tensors.size()));
@@ -77,7 +79,8 @@ std::string header(const Metadata& metadata, const std::vector<NamedType>& tenso
     put_value(out, value);
   }
   std::unordered_set<std::string_view> names;
-  uint64_t offset = 0;
+  uint64_t& offset = data_bytes;
+  offset = 0;
   for (const NamedType& tensor : tensors) {
     check(tensor);
     require(names.insert(tensor.name).second, "tensor {} is given twice", tensor.name);
@@ -99,12 +102,14 @@ std::string header(const Metadata& metadata, const std::vector<NamedType>& tenso
 GgufWriter::GgufWriter(const std::string& path, const Metadata& metadata, std::vector<NamedType> tensors)
     : tensors_(std::move(tensors)), file_(path), alignment_(kDefaultAlignment) {
   std::string bytes;
+  uint64_t data_bytes = 0;
   try {
     alignment_ = checked_alignment(metadata.integer(kAlignmentKey, kDefaultAlignment));
-    bytes = header(metadata, tensors_, alignment_);
+    bytes = header(metadata, tensors_, alignment_, data_bytes);
   } catch (const Error& error) {
     throw error.at(path);
   }
+  file_.reserve(bytes.size() + data_bytes);
   file_.write(bytes.data(), bytes.size());
   skip_empty();
 }

@@ -62,7 +62,8 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
   command.add_option("--gpu-memory", options.gpu_memory, "GPU memory that may be used, or auto")->capture_default_str();
   command.add_option("--gpu-layers", options.gpu_layers, "Layers kept on the GPU");
   command.add_option("--place", options.place, "PATTERN=device: places the nodes whose name matches")->take_all();
-  command.add_option("--quantize", options.quantize, "Quantizes the matrices to this type while loading");
+  command.add_option("--quantize", options.quantize,
+                     "Quantizes while loading: a type or a mix, as convert --type takes them");
   command.add_flag("--deterministic", options.deterministic, "Bit-identical logits whatever the thread count");
   command.add_flag("--no-pack", options.no_pack, "Runs from the mapped file, without packed copies");
   command.add_flag("--fallback", options.fallback, "Runs every op in its lowered form");
@@ -77,9 +78,7 @@ Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* o
           "--gpu-memory and --gpu-layers: this build of weft has no GPU backend");
   std::shared_ptr<const Checkpoint> checkpoint = open_checkpoint(model_path(options.model));
   if (!options.quantize.empty()) {
-    const DType type = quant::find(options.quantize);
-    require(static_cast<bool>(type), "--quantize {}: no such type", options.quantize);
-    checkpoint = quantized(std::move(checkpoint), {.type = type});
+    checkpoint = quantized(std::move(checkpoint), {.type = options.quantize});
   }
   model_ = std::make_unique<Model>(std::move(checkpoint));
   SessionOptions session{.backend = options.backend,

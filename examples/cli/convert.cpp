@@ -6,15 +6,17 @@
 
 #include "convert/open_model.h"
 #include "examples/cli/commands.h"
-#include "ops/quant/find.h"
 
 namespace weft::cli {
 namespace {
 
 struct Options {
   std::string source, output, type;
-  bool dry_run = false, no_fallback = false;
+  std::vector<std::string> overrides;
+  bool dry_run = false, no_fallback = false, sha256 = false;
 };
+
+std::string size_of(size_t bytes) { return size_text(static_cast<double>(bytes)); }
 
 void print_forecast(const ConvertPlan& plan) {
   std::map<std::string_view, std::pair<size_t, size_t>> by_type;  // tensors, bytes
@@ -22,37 +24,70 @@ void print_forecast(const ConvertPlan& plan) {
     auto& [count, bytes] = by_type[t.to.dtype.name()];
     ++count;
     bytes += t.to.bytes();
-    if (t.fell_back) {
-      fmt::print("{}: rows of {} are not whole blocks, written as {}\n", t.name, t.from.shape.columns(),
-                 t.to.dtype.name());
+    if (t.fell_back()) {
+      fmt::print("{}: rows of {} are not whole blocks of {}, written as {}\n", t.name, t.from.shape.columns(),
+                 t.asked.name(), t.to.dtype.name());
     }
   }
   for (const auto& [name, entry] : by_type) {
-    fmt::print("{:<8} {:>5} tensors {:>12}\n", name, entry.first, size_text(static_cast<double>(entry.second)));
+    fmt::print("{:<8} {:>5} tensors {:>12}\n", name, entry.first, size_of(entry.second));
   }
-  fmt::print("{} in all, {:.2f} bits per weight\n", size_text(static_cast<double>(plan.bytes)), plan.bits_per_weight());
+  fmt::print("{} in all, {:.2f} bits per weight\n", size_of(plan.bytes), plan.bits_per_weight());
 }
 
+/// How far the writing is: a bar on a terminal, a line at every tenth elsewhere (at most one a second).
+class Progress {
+ public:
+  explicit Progress(size_t total) : total_(total) {}
+
+  void operator()(size_t done) {
+    const double seconds = elapsed();
+    const double share = static_cast<double>(done) / static_cast<double>(total_);
+    if (quiet()) return;
+    if (!shows_progress()) {
+      if (share < next_line_ || seconds - last_ < 1 || done == total_) return;
+      fmt::print(stderr, "{:3.0f}%  {}/s  {:.0f} s left\n", 100 * share, size_text(rate(done)), left(done));
+      next_line_ = share + 0.1;
+      last_ = seconds;
+    } else if (seconds - last_ >= 0.1 || done == total_) {
+      constexpr int kWidth = 30;
+      const int filled = static_cast<int>(share * kWidth);
+      fmt::print(stderr, "\r[{:#<{}}{:.<{}}] {:3.0f}%  {}/s  {:.0f} s left \033[K", "", filled, "", kWidth - filled,
+                 100 * share, size_text(rate(done)), left(done));
+      last_ = seconds;
+    }
+  }
+
+  void finish(const std::string& output) const {
+    if (shows_progress()) fmt::print(stderr, "\r\033[K");
+    if (quiet()) return;
+    fmt::print("wrote {}, {} in {:.1f} s, {}/s\n", output, size_of(total_), elapsed(), size_text(rate(total_)));
+  }
+
+ private:
+  double elapsed() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  double rate(size_t done) const { return static_cast<double>(done) / std::max(elapsed(), 1e-3); }
+  double left(size_t done) const { return static_cast<double>(total_ - done) / std::max(rate(done), 1.0); }
+
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  size_t total_;
+  double last_ = 0, next_line_ = 0.1;
+};
+
 void convert_model(const Options& options) {
-  const DType type = quant::find(options.type);
-  require(options.type.empty() || type, "--type {}: no such type", options.type);
+  ConvertOptions asked{.type = options.type, .fallback = !options.no_fallback};
+  for (const std::string& rule : options.overrides) asked.overrides.push_back(parse_override(rule));
   const auto source = open_checkpoint(options.source);
-  const ConvertPlan plan = plan_conversion(*source, {.type = type, .fallback = !options.no_fallback});
+  const ConvertPlan plan = plan_conversion(*source, asked);
   if (!quiet() || options.dry_run) print_forecast(plan);
   if (options.dry_run) return;
-  const auto start = std::chrono::steady_clock::now();
-  double last_drawn = 0;
-  write_gguf(*source, plan, options.output, [&](size_t done) {
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    if (!shows_progress() || (seconds - last_drawn < 0.1 && done < plan.bytes)) return;
-    last_drawn = seconds;
-    const double rate = static_cast<double>(done) / std::max(seconds, 1e-6);
-    const double left = static_cast<double>(plan.bytes - done) / std::max(rate, 1.0);
-    fmt::print(stderr, "\r{:3.0f}%  {}/s  {:.0f} s left \033[K",
-               100.0 * static_cast<double>(done) / static_cast<double>(plan.bytes), size_text(rate), left);
-    if (done == plan.bytes) fmt::print(stderr, "\r\033[K");
-  });
-  if (!quiet()) fmt::print("wrote {}\n", options.output);
+  Progress progress(plan.bytes);
+  ConvertEvents events{.progress = [&](size_t done) { progress(done); }};
+  if (options.sha256) {
+    events.hashed = [](std::string_view tensor, std::string_view hash) { fmt::print("{}  {}\n", hash, tensor); };
+  }
+  write_gguf(*source, plan, options.output, events);
+  progress.finish(options.output);
 }
 
 }  // namespace
@@ -63,9 +98,15 @@ void add_convert(CLI::App& app, Action& action) {
   command->add_option("source", options->source, "A Hugging Face folder or a GGUF")->required();
   command->add_option("-o,--output", options->output, "The file to write");
   command->add_option("--type", options->type,
-                      "Type of the matrices: f32, f16, bf16, q8_0, q4_0, ... (default: as in the source)");
+                      "Type of the matrices (f32, f16, bf16, q8_0, q4_0, q4_K, ...) or a mix (q4_K_M, q3_K_L, ...); "
+                      "default: as in the source");
+  command
+      ->add_option("--override", options->overrides,
+                   "PATTERN=type: the type of the matrices whose name matches; repeatable, the last match wins")
+      ->take_all();
   command->add_flag("--dry-run", options->dry_run, "Prints the forecast and writes nothing");
-  command->add_flag("--no-fallback", options->no_fallback, "A row that no block divides is an error, not f16");
+  command->add_flag("--no-fallback", options->no_fallback, "A row that no block divides is an error");
+  command->add_flag("--sha256", options->sha256, "Prints the SHA-256 of every tensor's data as written");
   command->callback([options, &action] {
     if (options->output.empty() && !options->dry_run) throw CLI::RequiredError("--output or --dry-run");
     action = [options] { convert_model(*options); };

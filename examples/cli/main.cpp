@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
   std::signal(SIGINT, on_interrupt);
   std::signal(SIGTERM, on_interrupt);
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a failed write, found below
+  std::signal(SIGXFSZ, SIG_IGN);  // so is a file beyond the limit
 
   CLI::App app{"weft runs and converts GPT-family language models.", "weft"};
   app.require_subcommand(1);

@@ -18,7 +18,7 @@ using namespace weft::testing;
 
 TEST(Quantized, MatricesGetTheTypeVectorsStay) {
   const auto source = tiny_model({.architecture = "gpt2", .d_model = 96, .n_head = 3, .d_ff = 64});
-  const auto result = quantized(source, {.type = quant::q8_0});
+  const auto result = quantized(source, {.type = "q8_0"});
   EXPECT_EQ(result->path(), source->path());
   EXPECT_EQ(result->tensor_names(), source->tensor_names());
   EXPECT_EQ(result->metadata().entries().size(), source->metadata().entries().size());
@@ -41,10 +41,10 @@ TEST(Quantized, MatricesGetTheTypeVectorsStay) {
 
 TEST(Quantized, RowsThatNoBlockDividesBecomeF16) {
   const auto source = tiny_model({.d_model = 32, .n_head = 2, .d_ff = 50});
-  const auto result = quantized(source, {.type = quant::q8_0});
+  const auto result = quantized(source, {.type = "q8_0"});
   EXPECT_EQ(result->type("blk.0.ffn_up.weight")->dtype, DType(quant::q8_0));
   EXPECT_EQ(result->type("blk.0.ffn_down.weight")->dtype, DType(quant::f16)) << "rows of 50";
-  expect_message(error_of([&] { quantized(source, {.type = quant::q8_0, .fallback = false}); }),
+  expect_message(error_of([&] { quantized(source, {.type = "q8_0", .fallback = false}); }),
                  "tiny: tensor blk.0.ffn_down.weight has rows of 50 elements, q8_0 needs whole blocks of 32");
 }
 

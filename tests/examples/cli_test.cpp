@@ -1,6 +1,7 @@
 // The executables as a user runs them: output, exit status, and what is left behind.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -88,7 +89,7 @@ std::string last_line(const std::string& text) {
 /// A tiny model as GGUF.
 std::string write_tiny(const TempFolder& folder, const TinyOptions& options = {}, DType type = {}) {
   const auto tiny = tiny_model(options);
-  write_gguf(*tiny, plan_conversion(*tiny, {.type = type}), folder.file("tiny.gguf"));
+  write_gguf(*tiny, plan_conversion(*tiny, {.type = type ? std::string(type.name()) : ""}), folder.file("tiny.gguf"));
   return folder.file("tiny.gguf");
 }
 
@@ -251,7 +252,8 @@ TEST(Cli, OutputsThatCannotBeWritten) {
   refused("/dev/full", "is not a regular file");
   refused("/proc/out", "cannot write /proc/out");
   EXPECT_EQ(target.count(), 0u);
-  expect_error({"convert", tiny, "-o", target.file("out"), "--type", "q9"}, "--type q9: no such type");
+  expect_error({"convert", tiny, "-o", target.file("out"), "--type", "q9"},
+               "there is no type q9; there are f32, f16, ");
   expect_error({"convert", tiny, "-o", target.file("out"), "--type", "q8_0", "--no-fallback"}, "needs whole blocks");
   EXPECT_EQ(target.count(), 0u);
 }
@@ -445,13 +447,84 @@ TEST(Cli, ConvertForecastsAndWrites) {
   const TempFolder folder;
   const std::string tiny = write_tiny(folder, {.d_model = 64, .n_head = 4, .d_ff = 50}), out = folder.file("out.gguf");
   const std::string forecast = output_of({"convert", tiny, "--type", "q8_0", "--dry-run", "-o", out});
-  EXPECT_NE(forecast.find("blk.1.ffn_down.weight: rows of 50 are not whole blocks, written as f16"), std::string::npos);
+  EXPECT_NE(forecast.find("blk.1.ffn_down.weight: rows of 50 are not whole blocks of q8_0, written as f16"),
+            std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(out));
   EXPECT_EQ(output_of({"convert", tiny, "--type", "q8_0", "-o", out, "--quiet"}), "");
   EXPECT_EQ(folder.count(), 2u);
   const std::string greedy = output_of({"eval", out, "--ids", "1,2,3", "-n", "3"});
   EXPECT_EQ(output_of({"eval", tiny, "--quantize", "q8_0", "--ids", "1,2,3", "-n", "3"}), greedy)
       << "quantized while loading is as quantized before";
+}
+
+TEST(Cli, ConvertTakesMixesOverridesAndHashes) {
+  const TempFolder folder;
+  const std::string tiny = write_tiny(folder, {.d_model = 256, .n_head = 4, .d_ff = 96}), out = folder.file("out.gguf");
+  const std::string said = output_of({"convert", tiny, "--type", "q4_K_M", "--override", "blk.*.attn_k.weight=bf16",
+                                      "--override", "blk.1.attn_k.weight=f16", "-o", out, "--sha256"});
+  EXPECT_NE(said.find("blk.1.ffn_down.weight: rows of 96 are not whole blocks of q6_K, written as q8_0"),
+            std::string::npos);
+  const auto file = open_checkpoint(out);
+  EXPECT_EQ(file->type("output.weight")->dtype.name(), "q6_K");
+  EXPECT_EQ(file->type("blk.0.attn_k.weight")->dtype.name(), "bf16");
+  EXPECT_EQ(file->type("blk.1.attn_k.weight")->dtype.name(), "f16");
+  EXPECT_EQ(file->metadata().integer("general.file_type"), 15);
+  for (const std::string& name : file->tensor_names()) {
+    const size_t at = said.find("  " + name + "\n");
+    ASSERT_NE(at, std::string::npos) << name;
+    EXPECT_EQ(said.substr(at - 64, 64).find_first_not_of("0123456789abcdef"), std::string::npos) << name;
+  }
+  expect_error({"convert", tiny, "-o", out, "--type", "q4_K_M", "--no-fallback"},
+               "tensor blk.0.ffn_down.weight has rows of 96 elements, q4_K needs whole blocks of 256");
+  expect_error({"convert", tiny, "-o", out, "--override", "nothing*=f16"}, "no matrix is called nothing*");
+  expect_error({"convert", tiny, "-o", out, "--override", "x"}, "--override x: expected PATTERN=type");
+  expect_error({"eval", tiny, "--ids", "1", "--quantize", "q9"}, "there is no type q9");
+}
+
+/// A conversion that takes a while, and what became of it: `act` gets its process id once it is writing.
+Outcome interrupted(const std::string& source, const TempFolder& target, const std::function<void(pid_t)>& act) {
+  const std::string out = target.file("out.gguf");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::execl(WEFT_CLI, WEFT_CLI, "convert", source.c_str(), "-o", out.c_str(), "--type", "q3_K", "--quiet", nullptr);
+    ::_exit(127);
+  }
+  for (int i = 0; i < 2000 && target.count() == 0; ++i) ::usleep(5000);
+  act(child);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return {WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status), "", ""};
+}
+
+TEST(Cli, AnInterruptedConversionLeavesNoFile) {
+  const TempFolder folder;
+  const std::string large =
+      write_tiny(folder, {.n_layer = 1, .d_model = 1024, .n_head = 8, .d_ff = 4096, .n_vocab = 4096});
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const TempFolder target;
+    EXPECT_EQ(interrupted(large, target, [&](pid_t child) { ::kill(child, signal); }).status, 130);
+    EXPECT_EQ(target.count(), 0u) << "something half-written stays after signal " << signal;
+  }
+  const TempFolder target;
+  target.write("out.gguf", "before");
+  const auto kill_hard = [&](pid_t child) {
+    for (int i = 0; i < 2000 && target.count() == 1; ++i) ::usleep(5000);
+    ::kill(child, SIGKILL);
+  };
+  EXPECT_EQ(interrupted(large, target, kill_hard).status, -SIGKILL);
+  EXPECT_EQ(read_file(target.file("out.gguf")), "before") << "a killed conversion left its file under the name";
+}
+
+// A limit on the file's size fails writes as a full disk does, in the middle.
+TEST(Cli, ADiskThatFillsUpLeavesNoFile) {
+  const TempFolder folder, target;
+  const std::string tiny = write_tiny(folder, {.d_model = 128, .n_head = 4, .d_ff = 256});
+  const std::string command =
+      fmt::format("ulimit -f 100; exec '{}' convert '{}' -o '{}' --quiet", WEFT_CLI, tiny, target.file("out.gguf"));
+  const Outcome outcome = run_program("/bin/sh", {"-c", command});
+  EXPECT_EQ(outcome.status, 1) << outcome.err;
+  EXPECT_EQ(outcome.err, fmt::format("weft: error: cannot write {}: File too large\n", target.file("out.gguf")));
+  EXPECT_EQ(target.count(), 0u);
 }
 
 TEST(Cli, StopsAndSeeds) {

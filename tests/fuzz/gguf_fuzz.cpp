@@ -39,7 +39,7 @@ bool gguf(std::string_view bytes) {
       }
     };
     attempt([&] { Model{checkpoint}; });
-    attempt([&] { plan_conversion(*checkpoint, {.type = quant::q8_0}); });
+    attempt([&] { plan_conversion(*checkpoint, {.type = "q8_0"}); });
     attempt([&] {
       auto spec = TokenizerSpec::from_metadata(checkpoint->metadata());
       if (!spec) return;
