@@ -37,6 +37,8 @@ std::vector<Kernel> list_kernels(const IsaKernels& isa) {
       residual_add(isa),  //
       layer_norm(isa),    //
       rms_norm(isa),      //
+      moe_route(isa),     //
+      moe_experts(isa),   //
       embedding(isa),     //
   };
   for (const ref::Primitive& primitive : ref::primitives()) kernels.push_back(shared_out(primitive));

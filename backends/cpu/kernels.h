@@ -19,6 +19,8 @@ Kernel gelu_gemm(const IsaKernels& isa);
 Kernel residual_add(const IsaKernels& isa);
 Kernel layer_norm(const IsaKernels& isa);
 Kernel rms_norm(const IsaKernels& isa);
+Kernel moe_route(const IsaKernels& isa);
+Kernel moe_experts(const IsaKernels& isa);
 Kernel embedding(const IsaKernels& isa);
 
 /// All of them for one instruction set, then the primitives.

@@ -1,7 +1,6 @@
 #include "backends/cpu/mlp.h"
 
 namespace weft::cpu {
-namespace {
 
 Act plain(Activation activation) {
   switch (activation) {
@@ -17,12 +16,10 @@ Act plain(Activation activation) {
     case Activation::silu:
     case Activation::gated_silu:
     case Activation::gated_swiglu_clamped:
-      break;  // the last belongs to moe_experts: infer refuses it here
+      break;  // the last has an arithmetic of its own
   }
   return Act::silu;
 }
-
-}  // namespace
 
 Mlp::Mlp(const IsaKernels& isa, Activation activation, const Call& call, size_t interm_slot, size_t bias_slot,
          size_t out_slot)

@@ -7,6 +7,9 @@
 
 namespace weft::cpu {
 
+/// What the activation applies, gated or not.
+Act plain(Activation activation);
+
 class Mlp {
  public:
   /// The slots are those of node 0 of the call's chain.

@@ -303,6 +303,61 @@ TEST(CpuKernels, Embedding) {
   });
 }
 
+/// Scores far enough apart that rounding cannot change who is picked.
+TEST(CpuKernels, MoeRoute) {
+  for_formats([](const TypeTraits& type) {
+    for (const Sizes& size : kSizes) {
+      const Sizes s = fitting(size, type);
+      for (const Gating gating : {Gating::softmax_topk_renorm, Gating::softmax_topk, Gating::topk_softmax}) {
+        check(text(s, type), [&](Subject& t) {
+          t.kernel = "moe_route";
+          t.g.live.tokens = static_cast<int32_t>(s.live);
+          const std::vector<Value> w = {random_weight(t.g, t.store, type, s.n, s.d)};
+          const bool bias = gating == Gating::topk_softmax;
+          t.chain = {t.g.graph
+                         .add(MoeRoute{.gating = gating, .experts_per_token = 4},
+                              {t.g.random({s.tokens, s.d}, 1, Rows::tokens), w, bias ? t.g.random({s.n}) : Value{}})[0]
+                         .node};
+        });
+      }
+    }
+  });
+}
+
+Value random_experts(Subject& t, const TypeTraits& type, int64_t experts, int64_t n, int64_t k) {
+  random_weight(t.g, t.store, type, experts * n, k);
+  const TensorType shape{type, {experts, n, k}, Rows::all};
+  return t.g.graph.weight(fmt::format("e{}", t.store.size()), {shape, t.store.back().data(), nullptr});
+}
+
+// Experts nobody picked, picked once and by all; a pick out of range counts for nothing.
+TEST(CpuKernels, MoeExperts) {
+  for_formats([](const TypeTraits& type) {
+    for (const Sizes& size : kSizes) {
+      const Sizes s = fitting(size, type);
+      for (const Activation activation : {Activation::gated_silu, Activation::gated_swiglu_clamped}) {
+        check(text(s, type), [&](Subject& t) {
+          t.kernel = "moe_experts";
+          t.g.live.tokens = static_cast<int32_t>(s.live);
+          const int64_t experts = 5, f = s.d;
+          std::vector<int32_t> ids;
+          for (int i = 0; i < s.tokens; ++i) ids.insert(ids.end(), {3, i % 2 == 0 ? 0 : 1, i == 0 ? 4 : 9});
+          const auto bias = [&](int64_t n) {
+            return activation == Activation::gated_swiglu_clamped ? t.g.random({experts, n}) : Value{};
+          };
+          t.chain = {t.g.graph
+                         .add(MoeExperts{.activation = activation},
+                              {t.g.random({s.tokens, s.d}, 1, Rows::tokens), t.g.i32({s.tokens, 3}, ids, Rows::tokens),
+                               t.g.random({s.tokens, 3}, 1, Rows::tokens), random_experts(t, type, experts, f, s.d),
+                               random_experts(t, type, experts, f, s.d), random_experts(t, type, experts, s.d, f),
+                               bias(f), bias(f), bias(s.d)})[0]
+                         .node};
+        });
+      }
+    }
+  });
+}
+
 TEST(CpuKernels, BarriersAreFew) {
   const auto backend = make_cpu_backend({.threads = 2, .isa = ""});
   const auto barriers = [&](int64_t tokens, const std::string& name, const Make& make) {
