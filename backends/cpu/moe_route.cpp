@@ -52,7 +52,7 @@ void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
   cpu.phase(weights.units(), [=, &isa](int64_t first, int64_t last, const Worker& worker) {
     for_tiles(first, last, n, tokens(), [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
       float* out = logits + t * n + begin;
-      weights.multiply(isa, begin, end, x + t * d, d, n_tokens, out, n, worker.scratch);
+      weights.multiply(isa, begin, end, {x + t * d, d}, n_tokens, out, n, worker.scratch);
       bias.add(isa, begin, end, n_tokens, out, n);
     });
   });
@@ -79,7 +79,8 @@ Kernel moe_route(const IsaKernels& isa) {
   return {.name = fmt::format("moe_route.{}", isa.name),
           .covers = {MoeRoute::name},
           .arithmetic = Arithmetic::f32,
-          .refuses = [](const Match& match, const DeviceInfo&) { return refuses_weights(match, MoeRoute::kWeight); },
+          .refuses = [](const Match& match,
+                        const DeviceInfo&) { return refuses_weights(match, {MoeRoute::kWeight}, Products::f32); },
           .layout = nullptr,
           .workspace = workspace,
           .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, call, steps); }};

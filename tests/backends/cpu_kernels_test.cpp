@@ -30,17 +30,25 @@ struct Subject {
 
 using Make = std::function<void(Subject&)>;
 
-/// Against ref, and every thread count against one.
+/// Whether the kernel is there and takes the subject's weights.
+bool takes(const Subject& subject, const std::string& name, const std::string& isa) {
+  const auto backend = make_cpu_backend({.threads = 1, .isa = isa});
+  const Kernel* kernel = find_kernel(*backend, name);
+  return kernel &&
+         !kernel->refuses({.graph = &subject.g.graph, .nodes = subject.chain, .uses = {1, 1}}, backend->devices()[0]);
+}
+
+/// Against ref, and every thread count against one; in 8 bits too where there is such a kernel.
 void check(const std::string& what, const Make& make) {
   Subject subject;
   make(subject);
-  std::map<std::string, Ports> by_isa;
-  for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
+  std::map<std::string, Ports> by_kernel;
+  const auto run = [&](const std::string& name, const std::string& isa) {
     Ports first;
     for (const int threads : {1, 2, 3}) {
-      const auto backend = make_cpu_backend({.threads = threads, .isa = isa->name});
-      const Kernel* kernel = find_kernel(*backend, fmt::format("{}.{}", subject.kernel, isa->name));
-      ASSERT_NE(kernel, nullptr) << subject.kernel << "." << isa->name;
+      const auto backend = make_cpu_backend({.threads = threads, .isa = isa});
+      const Kernel* kernel = find_kernel(*backend, name);
+      ASSERT_NE(kernel, nullptr) << name;
       Ports ports = CpuRun{backend.get(), kernel, subject.chain, subject.wanted, 1, 0}.run(subject.g);
       if (threads == 1) {
         first = std::move(ports);
@@ -52,23 +60,31 @@ void check(const std::string& what, const Make& make) {
             << what << ": " << kernel->name << " output " << port << " differs at " << threads << " threads";
       }
     }
-    by_isa[isa->name] = std::move(first);
+    by_kernel[name] = std::move(first);
+  };
+  for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
+    run(fmt::format("{}.{}", subject.kernel, isa->name), isa->name);
+    const std::string int8 = fmt::format("{}.int8.{}", subject.kernel, isa->name);
+    if (takes(subject, int8, isa->name)) run(int8, isa->name);
   }
   // Lowering appends to the graph, so it comes last.
   const auto values = subject.values();
   for (size_t port = 0; port < values.size(); ++port) subject.g.graph.output(fmt::format("o{}", port), values[port]);
   States states = subject.g.states;
   const Outputs expected = evaluate(subject.g.graph, subject.g.feeds, states, subject.g.live);
-  for (auto& [isa, ports] : by_isa) {
+  for (auto& [name, ports] : by_kernel) {
+    const bool int8 = name.find(".int8.") != std::string::npos;
+
     for (size_t port = 0; port < values.size(); ++port) {
       if (!subject.wanted.empty() && !subject.wanted[port]) {
         EXPECT_TRUE(ports[port].bytes.empty());
         continue;
       }
-      const double allowed = subject.tolerance.empty() ? tolerance(Arithmetic::f32) : subject.tolerance[port];
+      const double exact = subject.tolerance.empty() ? tolerance(Arithmetic::f32) : subject.tolerance[port];
+      const double allowed = int8 ? tolerance(Arithmetic::int8) : exact;
       expect_close(live_values(ports[port], subject.g.live),
                    live_values(expected.at(fmt::format("o{}", port)), subject.g.live), allowed,
-                   fmt::format("{}: {}.{} output {}", what, subject.kernel, isa, port));
+                   fmt::format("{}: {} output {}", what, name, port));
     }
   }
 }
