@@ -15,7 +15,7 @@ std::vector<std::unique_ptr<Backend>> make_backends(const Env& env, const Backen
     return env.backends.empty() || std::ranges::find(env.backends, name) != env.backends.end();
   };
   std::vector<std::unique_ptr<Backend>> backends;
-  if (wanted("cpu")) backends.push_back(make_cpu_backend({.threads = options.threads, .isa = env.cpu_isa}));
+  if (wanted("cpu")) backends.push_back(make_cpu_backend({.threads = options.threads, .isa = env.cpu_isa, .pack = options.pack}));
   if (wanted("ref")) backends.push_back(make_ref_backend());
   return backends;
 }

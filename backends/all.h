@@ -10,7 +10,8 @@
 namespace weft {
 
 struct BackendOptions {
-  int threads = 0;  // of the cpu backend; 0 = the physical cores this process may use
+  int threads = 0;   // of the cpu backend; 0 = the physical cores this process may use
+  bool pack = true;  // kernels may ask for packed copies of weights
 };
 
 /// Every backend this machine can run, best first, limited by WEFT_BACKENDS. Throws Error on a name that does not

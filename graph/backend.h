@@ -111,8 +111,9 @@ struct Kernel {
   Arithmetic arithmetic = Arithmetic::f32;
   /// Nothing if it can run the match, else the reason it cannot. Null: it always can.
   std::function<std::optional<std::string>(const Match&, const DeviceInfo&)> refuses;
-  /// The layout it wants for an input (node of the chain, slot); null pointer: as stored. Null: all as stored.
-  std::function<const Layout*(const Match&, size_t node, size_t slot)> layout;
+  /// The layout it wants for a weight of that type (node of the chain, slot); null pointer: as stored. Null: all as
+  /// stored.
+  std::function<const Layout*(const Match&, size_t node, size_t slot, const TensorType& weight)> layout;
   /// Bytes of scratch it needs. Null: none.
   std::function<size_t(const Match&)> workspace;
   /// Emits the work. Runs once per plan.

@@ -98,10 +98,10 @@ void Runner::bind_segment(const SegmentPlan& segment, std::span<const size_t> st
       const Node& node = step.match.node(n);
       Slots<Tensor> in;
       for (size_t slot = 0; slot < node.in.size(); ++slot) {
-        const Layout* layout = step.kernel->layout ? step.kernel->layout(step.match, n, slot) : nullptr;
         std::vector<Tensor> items;
         for (const Value& value : node.in.list(slot)) {
           const bool inside = n > 0 && std::ranges::find(step.match.nodes, value.node) != step.match.nodes.end();
+          const Layout* layout = step.kernel->layout ? step.kernel->layout(step.match, n, slot, value.type()) : nullptr;
           items.push_back(inside ? Tensor{value.type()} : tensor_of(value, segment.device, layout));
         }
         in.add(items);

@@ -1,5 +1,6 @@
 // gelu_gemm: two phases, tasks are units of rows of each weight; bias, activation and gate while a tile is in cache.
-// Bound by the weights' bytes at one token, by FMA from about 16 on.
+// Bound
+// by the weights' bytes at one token, by arithmetic from about 16 on.
 #include "ops/gelu_gemm.h"
 
 #include "backends/cpu/kernels.h"
@@ -8,39 +9,47 @@
 namespace weft::cpu {
 namespace {
 
-size_t workspace(const Match& match) { return interm_bytes(match, GeluGemm::kWeightOut); }
+size_t workspace(const Match& match, Products products) {
+  return Mlp::workspace_bytes(match, GeluGemm::kWeight, GeluGemm::kWeightOut, products);
+}
 
-void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
+void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& steps) {
   auto& cpu = static_cast<CpuSteps&>(steps);
-  cpu.begin(call, workspace(call.match));
+  cpu.begin(call, workspace(call.match, products));
   const Mlp mlp(isa, call.match.op<GeluGemm>().activation, call, GeluGemm::kWeight, GeluGemm::kBias,
-                GeluGemm::kWeightOut);
-  cpu.scratch(Mlp::scratch_bytes(mlp.d_ff()));
+                GeluGemm::kWeightOut, call.workspace);
+  cpu.scratch(mlp.scratch_bytes());
   const auto tokens = [type = call.out[0].type, live = call.live] { return live_count(type, live); };
   const float* x = call.input(GeluGemm::kX).as<float>();
-  float *interm = reinterpret_cast<float*>(call.workspace), *out = call.out[0].as<float>();
+  float* const out = call.out[0].as<float>();
+  if (mlp.quantizer().shared()) {
+    cpu.phase(tokens,
+              [=](int64_t first, int64_t last, const Worker&) { mlp.quantizer().rows(x, mlp.d_model(), first, last); });
+  }
   cpu.phase(mlp.interm_units(), [=](int64_t first, int64_t last, const Worker& worker) {
-    mlp.expand(first, last, tokens(), x, interm, worker.scratch);
+    mlp.expand(first, last, tokens(), x, worker.scratch);
   });
+  if (mlp.quantizes_interm()) {
+    cpu.phase(tokens, [=](int64_t first, int64_t last, const Worker&) { mlp.quantize_interm(first, last); });
+  }
   cpu.phase(mlp.out_units(), [=](int64_t first, int64_t last, const Worker& worker) {
-    mlp.contract(first, last, tokens(), interm, out, worker.scratch, [](int64_t, int64_t, int64_t, int64_t) {});
+    mlp.contract(first, last, tokens(), out, worker.scratch, [](int64_t, int64_t, int64_t, int64_t) {});
   });
 }
 
 }  // namespace
 
-Kernel gelu_gemm(const IsaKernels& isa) {
-  return {.name = fmt::format("gelu_gemm.{}", isa.name),
+Kernel gelu_gemm(const IsaKernels& isa, Products products) {
+  return {.name = kernel_name(GeluGemm::name, isa, products),
           .covers = {GeluGemm::name},
-          .arithmetic = Arithmetic::f32,
+          .arithmetic = arithmetic_of(products),
           .refuses =
-              [](const Match& match, const DeviceInfo&) {
-                const auto reason = refuses_weights(match, GeluGemm::kWeight);
-                return reason ? reason : refuses_weights(match, GeluGemm::kWeightOut);
+              [products](const Match& match, const DeviceInfo&) {
+                return refuses_weights(match, {GeluGemm::kWeight, GeluGemm::kWeightOut}, products);
               },
-          .layout = nullptr,
-          .workspace = workspace,
-          .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, call, steps); }};
+          .layout = layout_of(products),
+          .workspace = [products](const Match& match) { return workspace(match, products); },
+          .prepare = [&isa, products](const Call& call, Steps& steps) { prepare(isa, products, call, steps); }};
 }
 
 }  // namespace weft::cpu

@@ -10,7 +10,8 @@ namespace {
 
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
 bool has_f16c() {  // clang 14's __builtin_cpu_supports does not know it
@@ -20,12 +21,18 @@ bool has_f16c() {  // clang 14's __builtin_cpu_supports does not know it
 
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 
+bool has_avxvnni() {  // nor this one; the operating system's part is that of avx2
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1U << 4) != 0;
+}
+
 }  // namespace
 
 std::vector<const IsaKernels*> supported_isas() {
   __builtin_cpu_init();
   std::vector<const IsaKernels*> isas;
   if (has_avx512() && has_avx2()) isas.push_back(&avx512::kernels());
+  if (has_avxvnni() && has_avx2()) isas.push_back(&avxvnni::kernels());
   if (has_avx2()) isas.push_back(&avx2::kernels());
   isas.push_back(&sse2::kernels());
   return isas;

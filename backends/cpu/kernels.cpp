@@ -25,20 +25,17 @@ Kernel shared_out(const ref::Primitive& primitive) {
 
 }  // namespace
 
-std::vector<Kernel> list_kernels(const IsaKernels& isa) {
-  std::vector<Kernel> kernels = {
-      qkv_gemm(isa),         //
-      softmax_context(isa),  //
-      vector_matmul(isa),    //
-      linear(isa),           //
-      mlp_gemm_residual_add(isa),
-      mlp_gemm(isa),      //
-      gelu_gemm(isa),     //
-      residual_add(isa),  //
-      layer_norm(isa),    //
-      rms_norm(isa),      //
-      embedding(isa),     //
-  };
+std::vector<Kernel> list_kernels(const IsaKernels& isa, bool pack) {
+  std::vector<Kernel> kernels;
+  for (const Products products : {Products::int8, Products::f32}) {
+    if (products == Products::int8 && (!pack || isa.matmul_packed == nullptr)) continue;
+    for (const auto make : {qkv_gemm, vector_matmul, linear, mlp_gemm_residual_add, mlp_gemm, gelu_gemm, moe_experts}) {
+      kernels.push_back(make(isa, products));
+    }
+  }
+  for (const auto make : {softmax_context, residual_add, layer_norm, rms_norm, moe_route, embedding}) {
+    kernels.push_back(make(isa));
+  }
   for (const ref::Primitive& primitive : ref::primitives()) kernels.push_back(shared_out(primitive));
   return kernels;
 }

@@ -5,23 +5,26 @@
 #include <vector>
 
 #include "backends/cpu/isa/isa.h"
+#include "backends/cpu/matmul.h"
 #include "graph/backend.h"
 
 namespace weft::cpu {
 
-Kernel qkv_gemm(const IsaKernels& isa);
+Kernel qkv_gemm(const IsaKernels& isa, Products products);
 Kernel softmax_context(const IsaKernels& isa);
-Kernel vector_matmul(const IsaKernels& isa);
-Kernel linear(const IsaKernels& isa);
-Kernel mlp_gemm_residual_add(const IsaKernels& isa);
-Kernel mlp_gemm(const IsaKernels& isa);
-Kernel gelu_gemm(const IsaKernels& isa);
+Kernel vector_matmul(const IsaKernels& isa, Products products);
+Kernel linear(const IsaKernels& isa, Products products);
+Kernel mlp_gemm_residual_add(const IsaKernels& isa, Products products);
+Kernel mlp_gemm(const IsaKernels& isa, Products products);
+Kernel gelu_gemm(const IsaKernels& isa, Products products);
 Kernel residual_add(const IsaKernels& isa);
 Kernel layer_norm(const IsaKernels& isa);
 Kernel rms_norm(const IsaKernels& isa);
+Kernel moe_route(const IsaKernels& isa);
+Kernel moe_experts(const IsaKernels& isa, Products products);
 Kernel embedding(const IsaKernels& isa);
 
-/// All of them for one instruction set, then the primitives.
-std::vector<Kernel> list_kernels(const IsaKernels& isa);
+/// All of them for one instruction set, then the primitives. `pack`: with those that read packed weights.
+std::vector<Kernel> list_kernels(const IsaKernels& isa, bool pack);
 
 }  // namespace weft::cpu

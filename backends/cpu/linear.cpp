@@ -1,5 +1,6 @@
-// linear and vector_matmul: tasks are units of weight rows, one phase. Bound by the weight's bytes at one token, by FMA
-// from about 16 on.
+// linear and vector_matmul: tasks are units of weight rows, one phase; before it, at many tokens and with packed
+// weights, one that quantizes the activations. Bound by the weight's bytes at one token, by arithmetic from about 16
+// on.
 #include "ops/linear.h"
 
 #include "backends/cpu/kernels.h"
@@ -10,18 +11,32 @@
 namespace weft::cpu {
 namespace {
 
-void prepare(const IsaKernels& isa, std::span<const Tensor> bias_list, const Call& call, Steps& steps) {
+size_t workspace(const Match& match, Products products) {
+  const Shape x = match.type(Linear::kX).shape;
+  return Quantizer::workspace_bytes(products, x[0], x[1]);
+}
+
+void prepare(const IsaKernels& isa, Products products, std::span<const Tensor> bias_list, const Call& call,
+             Steps& steps) {
   auto& cpu = static_cast<CpuSteps&>(steps);
-  cpu.begin(call, 0);
-  cpu.scratch(kMatmulScratch);
+  cpu.begin(call, workspace(call.match, products));
   const Weights weights(call.inputs(Linear::kWeight));
   const Bias bias(bias_list);
   const Tensor x = call.input(Linear::kX), y = call.out[0];
   const int64_t k = weights.k(), n = weights.rows();
-  cpu.phase(weights.units(), [=, &isa, live = call.live](int64_t first, int64_t last, const Worker& worker) {
-    for_tiles(first, last, n, live_count(y.type, live), [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
+  const Quantizer quantizer(isa, weights, x.dim(0), call.workspace);
+  cpu.scratch(kMatmulScratch + quantizer.scratch_bytes());
+  const auto tokens = [type = y.type, live = call.live] { return live_count(type, live); };
+  if (quantizer.shared()) {
+    cpu.phase(tokens,
+              [=](int64_t first, int64_t last, const Worker&) { quantizer.rows(x.as<float>(), k, first, last); });
+  }
+  cpu.phase(weights.units(), [=, &isa](int64_t first, int64_t last, const Worker& worker) {
+    const int64_t live = tokens();
+    const Activations a = quantizer(x.as<float>(), k, live, worker.scratch + kMatmulScratch);
+    for_tiles(first, last, n, live, [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
       float* out = y.as<float>() + t * n + begin;
-      weights.multiply(isa, begin, end, x.as<float>() + t * k, k, n_tokens, out, n, worker.scratch);
+      weights.multiply(isa, begin, end, a.from(t, k), n_tokens, out, n, worker.scratch);
       bias.add(isa, begin, end, n_tokens, out, n);
     });
   });
@@ -29,27 +44,27 @@ void prepare(const IsaKernels& isa, std::span<const Tensor> bias_list, const Cal
 
 static_assert(int{Linear::kX} == int{VectorMatmul::kX} && int{Linear::kWeight} == int{VectorMatmul::kWeight});
 
-}  // namespace
-
-Kernel linear(const IsaKernels& isa) {
-  return {.name = fmt::format("linear.{}", isa.name),
-          .covers = {Linear::name},
-          .arithmetic = Arithmetic::f32,
-          .refuses = [](const Match& match, const DeviceInfo&) { return refuses_weights(match, Linear::kWeight); },
-          .layout = nullptr,
-          .workspace = nullptr,
-          .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, call.inputs(Linear::kBias), call, steps); }};
+/// `has_bias`: linear, else vector_matmul.
+Kernel make(std::string_view op, bool has_bias, const IsaKernels& isa, Products products) {
+  return {.name = kernel_name(op, isa, products),
+          .covers = {op},
+          .arithmetic = arithmetic_of(products),
+          .refuses = [products](const Match& match,
+                                const DeviceInfo&) { return refuses_weights(match, {Linear::kWeight}, products); },
+          .layout = layout_of(products),
+          .workspace = [products](const Match& match) { return workspace(match, products); },
+          .prepare =
+              [&isa, products, has_bias](const Call& call, Steps& steps) {
+                prepare(isa, products, has_bias ? call.inputs(Linear::kBias) : std::span<const Tensor>(), call, steps);
+              }};
 }
 
-Kernel vector_matmul(const IsaKernels& isa) {
-  return {
-      .name = fmt::format("vector_matmul.{}", isa.name),
-      .covers = {VectorMatmul::name},
-      .arithmetic = Arithmetic::f32,
-      .refuses = [](const Match& match, const DeviceInfo&) { return refuses_weights(match, VectorMatmul::kWeight); },
-      .layout = nullptr,
-      .workspace = nullptr,
-      .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, {}, call, steps); }};
+}  // namespace
+
+Kernel linear(const IsaKernels& isa, Products products) { return make(Linear::name, true, isa, products); }
+
+Kernel vector_matmul(const IsaKernels& isa, Products products) {
+  return make(VectorMatmul::name, false, isa, products);
 }
 
 }  // namespace weft::cpu

@@ -1,16 +1,27 @@
 #include "backends/cpu/matmul.h"
 
 #include "ops/quant/all.h"
+#include "ops/quant/rows16.h"
 
 namespace weft::cpu {
 namespace {
 
+struct Known {
+  const TypeTraits* type;
+  Format format;
+};
+constexpr Known kKnown[] = {
+    {&quant::f32, Format::f32},       {&quant::f16, Format::f16},     {&quant::bf16, Format::bf16},
+    {&quant::q8_0, Format::q8_0},     {&quant::q4_0, Format::q4_0},   {&quant::q4_1, Format::q4_1},
+    {&quant::q5_0, Format::q5_0},     {&quant::q5_1, Format::q5_1},   {&quant::q4_K, Format::q4_K},
+    {&quant::q5_K, Format::q5_K},     {&quant::q6_K, Format::q6_K},   {&quant::iq4_nl, Format::iq4_nl},
+    {&quant::iq4_xs, Format::iq4_xs}, {&quant::mxfp4, Format::mxfp4},
+};
+
 Format format_of(DType dtype) {
-  if (dtype == quant::f32) return Format::f32;
-  if (dtype == quant::f16) return Format::f16;
-  if (dtype == quant::bf16) return Format::bf16;
-  if (dtype == quant::q8_0) return Format::q8_0;
-  if (dtype == quant::q4_0) return Format::q4_0;
+  for (const Known& known : kKnown) {
+    if (dtype == *known.type) return known.format;
+  }
   return Format::other;
 }
 
@@ -40,18 +51,32 @@ RowBlock row_block(const Tensor& weight) {
 Weights::Weights(std::span<const Tensor> blocks) : begins_{0} {
   for (const Tensor& block : blocks) {
     blocks_.push_back(row_block(block));
+    packed_.push_back(block.layout != nullptr);
     begins_.push_back(begins_.back() + block.type.shape.rows());
     k_ = block.type.shape.columns();
   }
 }
 
-void Weights::multiply(const IsaKernels& isa, int64_t first, int64_t last, const float* x, int64_t x_stride,
-                       int64_t n_tokens, float* out, int64_t out_stride, std::byte* scratch) const {
+void Weights::multiply(const IsaKernels& isa, int64_t first, int64_t last, const Activations& x, int64_t n_tokens,
+                       float* out, int64_t out_stride, std::byte* scratch) const {
   for_pieces(begins_, first, last, [&](size_t i, int64_t begin, int64_t end) {
     RowBlock rows = blocks_[i];
+    if (packed_[i]) {
+      isa.matmul_packed({.x = x.quantized,
+                         .x_stride = k_ / kQuantizedElems,
+                         .n_tokens = n_tokens,
+                         .k = k_,
+                         .format = rows.format,
+                         .w = rows.data,
+                         .first_row = begin - begins_[i],
+                         .n_rows = end - begin,
+                         .out = out + (begin - first),
+                         .out_stride = out_stride});
+      return;
+    }
     rows.data += static_cast<size_t>(begin - begins_[i]) * rows.row_bytes;
-    isa.matmul({.x = x,
-                .x_stride = x_stride,
+    isa.matmul({.x = x.x,
+                .x_stride = x.stride,
                 .n_tokens = n_tokens,
                 .k = k_,
                 .w = rows,
@@ -60,6 +85,32 @@ void Weights::multiply(const IsaKernels& isa, int64_t first, int64_t last, const
                 .out_stride = out_stride,
                 .scratch = scratch});
   });
+}
+
+Quantizer::Quantizer(const IsaKernels& isa, const Weights& weights, int64_t capacity, std::byte* workspace)
+    : isa_(&isa),
+      on_(weights.packed()),
+      capacity_(capacity),
+      blocks_(weights.k() / kQuantizedElems),
+      shared_(reinterpret_cast<QuantizedBlock*>(workspace)) {}
+
+size_t Quantizer::workspace_bytes(Products products, int64_t capacity, int64_t k) {
+  if (products == Products::f32 || capacity <= kRecomputeTokens) return 0;
+  return static_cast<size_t>(capacity * (k / kQuantizedElems)) * sizeof(QuantizedBlock);
+}
+
+void Quantizer::rows(const float* x, int64_t stride, int64_t first, int64_t last) const {
+  for (int64_t t = first; t < last; ++t) {
+    isa_->quantize(x + t * stride, blocks_ * kQuantizedElems, shared_ + t * blocks_);
+  }
+}
+
+Activations Quantizer::operator()(const float* x, int64_t stride, int64_t n, std::byte* scratch) const {
+  if (!on_) return {x, stride};
+  if (shared()) return {x, stride, shared_};
+  auto* own = reinterpret_cast<QuantizedBlock*>(scratch);
+  for (int64_t t = 0; t < n; ++t) isa_->quantize(x + t * stride, blocks_ * kQuantizedElems, own + t * blocks_);
+  return {x, stride, own};
 }
 
 Bias::Bias(std::span<const Tensor> vectors) : begins_{0} {
@@ -78,14 +129,31 @@ void Bias::add(const IsaKernels& isa, int64_t first, int64_t last, int64_t n_tok
   });
 }
 
-std::optional<std::string> refuses_weights(const Match& match, size_t slot) {
-  for (const TensorType& block : match.types(slot)) {
-    if (kChunk % block.dtype->block_elems != 0) {
-      return fmt::format("blocks of {} elements ({}) do not divide a tile of {} columns", block.dtype->block_elems,
-                         block.dtype.name(), kChunk);
+std::optional<std::string> refuses_weights(const Match& match, std::initializer_list<size_t> slots, Products products) {
+  bool any_packed = false;
+  for (const size_t slot : slots) {
+    for (const TensorType& block : match.types(slot)) {
+      if (products == Products::int8 && quant::rows16(block) != nullptr) {
+        any_packed = true;
+      } else if (kChunk % block.dtype->block_elems != 0) {
+        return fmt::format("blocks of {} elements ({}) do not divide a tile of {} columns", block.dtype->block_elems,
+                           block.dtype.name(), kChunk);
+      }
     }
   }
+  if (products == Products::int8 && !any_packed) return "none of its weights has a packed form";
   return {};
+}
+
+std::string kernel_name(std::string_view ops, const IsaKernels& isa, Products products) {
+  return fmt::format("{}.{}{}", ops, products == Products::int8 ? "int8." : "", isa.name);
+}
+
+Arithmetic arithmetic_of(Products products) { return products == Products::int8 ? Arithmetic::int8 : Arithmetic::f32; }
+
+std::function<const Layout*(const Match&, size_t, size_t, const TensorType&)> layout_of(Products products) {
+  if (products == Products::f32) return nullptr;
+  return [](const Match&, size_t, size_t, const TensorType& weight) { return quant::rows16(weight); };
 }
 
 }  // namespace weft::cpu

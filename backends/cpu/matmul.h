@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,6 +19,25 @@ namespace weft::cpu {
 
 RowBlock row_block(const Tensor& weight);
 
+/// How a kernel multiplies by its weights: in f32 as they are stored, or those that have a packed form packed, with
+/// activations in 8 bits.
+enum class Products : uint8_t { f32, int8 };
+
+/// Up to this many tokens each thread normalizes and quantizes for itself; beyond, the rows are shared out and waited
+/// for. At 8 tokens of 4096 that is 128 KiB of scratch and about 5 µs a thread, a few barriers' worth.
+constexpr int64_t kRecomputeTokens = 8;
+
+/// Activations [T, k] as weights are multiplied with them: in f32, and in 8 bits where a packed weight wants them.
+struct Activations {
+  const float* x;
+  int64_t stride;                             // elements
+  const QuantizedBlock* quantized = nullptr;  // rows of k / 32 blocks
+
+  Activations from(int64_t token, int64_t k) const {
+    return {x + token * stride, stride, quantized ? quantized + token * (k / kQuantizedElems) : nullptr};
+  }
+};
+
 /// Row blocks of any dtype that act as one matrix [rows, k].
 class Weights {
  public:
@@ -26,14 +46,40 @@ class Weights {
   int64_t rows() const { return begins_.back(); }
   int64_t k() const { return k_; }
   int64_t units() const { return (rows() + kRowUnit - 1) / kRowUnit; }
+  /// Whether any block is packed: then the activations must be quantized too.
+  bool packed() const { return std::ranges::find(packed_, true) != packed_.end(); }
   /// out[t, n - first] = dot(x[t, :], row n) for n in [first, last). `scratch`: kMatmulScratch bytes.
-  void multiply(const IsaKernels& isa, int64_t first, int64_t last, const float* x, int64_t x_stride, int64_t n_tokens,
-                float* out, int64_t out_stride, std::byte* scratch) const;
+  void multiply(const IsaKernels& isa, int64_t first, int64_t last, const Activations& x, int64_t n_tokens, float* out,
+                int64_t out_stride, std::byte* scratch) const;
 
  private:
   std::vector<RowBlock> blocks_;
+  std::vector<bool> packed_;
   std::vector<int64_t> begins_;  // row where each block begins, then the number of rows
   int64_t k_ = 0;
+};
+
+/// Makes the 8-bit copy of a projection's activations, if its weights want one. Few tokens: each thread makes its own
+/// in scratch. Many: a phase before, shared out by tokens, writes the workspace.
+class Quantizer {
+ public:
+  Quantizer(const IsaKernels& isa, const Weights& weights, int64_t capacity, std::byte* workspace);
+
+  static size_t workspace_bytes(Products products, int64_t capacity, int64_t k);
+  size_t scratch_bytes() const { return on_ && !shared() ? row_bytes() * static_cast<size_t>(capacity_) : 0; }
+  /// Whether that phase is needed: rows(x, stride, first token, last token).
+  bool shared() const { return on_ && capacity_ > kRecomputeTokens; }
+  void rows(const float* x, int64_t stride, int64_t first, int64_t last) const;
+  /// Tokens [0, n) of x for this thread. `scratch`: scratch_bytes().
+  Activations operator()(const float* x, int64_t stride, int64_t n, std::byte* scratch) const;
+
+ private:
+  size_t row_bytes() const { return static_cast<size_t>(blocks_) * sizeof(QuantizedBlock); }
+
+  const IsaKernels* isa_;
+  bool on_;
+  int64_t capacity_, blocks_;
+  QuantizedBlock* shared_;
 };
 
 /// A bias: one vector, or one per weight block; or absent.
@@ -63,7 +109,12 @@ void for_tiles(int64_t first, int64_t last, int64_t n_rows, int64_t n_tokens, F 
   }
 }
 
-/// Why a kernel cannot multiply by these weights, if it cannot.
-std::optional<std::string> refuses_weights(const Match& match, size_t slot);
+/// Why a kernel cannot multiply by the weights of these slots, if it cannot.
+std::optional<std::string> refuses_weights(const Match& match, std::initializer_list<size_t> slots, Products products);
+
+// What the kernels of a kind of products have in common: "linear.int8.avx512", tolerance, the layout of every weight.
+std::string kernel_name(std::string_view ops, const IsaKernels& isa, Products products);
+Arithmetic arithmetic_of(Products products);
+std::function<const Layout*(const Match&, size_t, size_t, const TensorType&)> layout_of(Products products);
 
 }  // namespace weft::cpu

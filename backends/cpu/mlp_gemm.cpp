@@ -1,8 +1,9 @@
 // mlp_gemm, alone or with the residual_add that follows it: tasks are units of rows of each weight.
 //   expand    interm = act(norm(s) W1^T + b1), s = input + residual + input_bias. Few tokens: each thread adds and
-//             normalizes into its scratch. Many: a phase before does that, shared out by tokens
+//             normalizes into its scratch. Many: a phase before does that, shared out by tokens, and quantizes for
+//             packed weights
 //   contract  output = interm W2^T, and the residual's terms while a tile is in cache
-// Bound by the weights' bytes at one token, by FMA from about 16 on.
+// Bound by the weights' bytes at one token, by arithmetic from about 16 on.
 #include "ops/mlp_gemm.h"
 
 #include <cstring>
@@ -15,10 +16,14 @@
 namespace weft::cpu {
 namespace {
 
-/// Interm, then h if the tokens are normalized once for all.
-size_t workspace(const Match& match) {
+size_t mlp_bytes(const Match& match, Products products) {
+  return Mlp::workspace_bytes(match, MlpGemm::kWeightInterm, MlpGemm::kWeightOut, products);
+}
+
+/// The MLP's, then h if the tokens are normalized once for all.
+size_t workspace(const Match& match, Products products) {
   const TensorType x = match.type(MlpGemm::kInput);
-  return interm_bytes(match, MlpGemm::kWeightOut) + (x.shape[0] > kRecomputeTokens ? x.bytes() : 0);
+  return mlp_bytes(match, products) + (x.shape[0] > kRecomputeTokens ? x.bytes() : 0);
 }
 
 /// s and h of one token.
@@ -40,13 +45,13 @@ struct Sum {
   }
 };
 
-void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
+void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& steps) {
   const auto& op = call.match.op<MlpGemm>();
   auto& cpu = static_cast<CpuSteps&>(steps);
-  cpu.begin(call, workspace(call.match));
+  cpu.begin(call, workspace(call.match, products));
 
   const bool chained = call.in.size() > 1;  // with residual_add: the chain's output is its own
-  const Mlp mlp(isa, op.activation, call, MlpGemm::kWeightInterm, MlpGemm::kBias, MlpGemm::kWeightOut);
+  const Mlp mlp(isa, op.activation, call, MlpGemm::kWeightInterm, MlpGemm::kBias, MlpGemm::kWeightOut, call.workspace);
   const int64_t d = mlp.d_model(), capacity = call.input(MlpGemm::kInput).dim(0);
   const Sum sum{
       call.input(MlpGemm::kInput).as<float>(), call.input(MlpGemm::kResidual).as<float>(),
@@ -54,8 +59,7 @@ void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
       Norm{&isa, op.norm, op.eps, call.input(MlpGemm::kGamma).as<float>(), call.input(MlpGemm::kBeta).as<float>(), d},
       chained ? nullptr : call.out[1].as<float>()};
   const auto tokens = [type = call.out[0].type, live = call.live] { return live_count(type, live); };
-  float* const interm = reinterpret_cast<float*>(call.workspace);
-  const size_t scratch = Mlp::scratch_bytes(mlp.d_ff());
+  const size_t scratch = mlp.scratch_bytes();
 
   if (capacity <= kRecomputeTokens) {
     cpu.scratch(scratch + static_cast<size_t>(capacity * d) * sizeof(float));
@@ -63,16 +67,17 @@ void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
       float* h = reinterpret_cast<float*>(worker.scratch + scratch);
       const int64_t live = tokens();
       for (int64_t t = 0; t < live; ++t) sum(t, first == 0, h + t * d);
-      mlp.expand(first, last, live, h, interm, worker.scratch);
+      mlp.expand(first, last, live, h, worker.scratch);
     });
   } else {
     cpu.scratch(scratch);
-    float* h = reinterpret_cast<float*>(call.workspace + interm_bytes(call.match, MlpGemm::kWeightOut));
+    float* h = reinterpret_cast<float*>(call.workspace + mlp_bytes(call.match, products));
     cpu.phase(tokens, [=](int64_t first, int64_t last, const Worker&) {
       for (int64_t t = first; t < last; ++t) sum(t, true, h + t * d);
+      if (mlp.quantizer().shared()) mlp.quantizer().rows(h, d, first, last);
     });
     cpu.phase(mlp.interm_units(), [=](int64_t first, int64_t last, const Worker& worker) {
-      mlp.expand(first, last, tokens(), h, interm, worker.scratch);
+      mlp.expand(first, last, tokens(), h, worker.scratch);
     });
   }
 
@@ -80,53 +85,48 @@ void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
   if (!out) return;
   std::optional<Residual> residual;
   if (chained) residual.emplace(call, 1);
+  if (mlp.quantizes_interm()) {
+    cpu.phase(tokens, [=](int64_t first, int64_t last, const Worker&) { mlp.quantize_interm(first, last); });
+  }
   cpu.phase(mlp.out_units(), [=](int64_t first, int64_t last, const Worker& worker) {
-    mlp.contract(first, last, tokens(), interm, out, worker.scratch,
-                 [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
-                   if (!residual) return;
-                   for (int64_t i = t; i < t + n; ++i) {
-                     residual->add(out + i * d + begin, i, begin, end, out + i * d + begin);
-                   }
-                 });
+    mlp.contract(first, last, tokens(), out, worker.scratch, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
+      if (!residual) return;
+      for (int64_t i = t; i < t + n; ++i) residual->add(out + i * d + begin, i, begin, end, out + i * d + begin);
+    });
   });
 }
 
-std::optional<std::string> refuses(const Match& match, const DeviceInfo&) {
-  const auto reason = refuses_weights(match, MlpGemm::kWeightInterm);
-  return reason ? reason : refuses_weights(match, MlpGemm::kWeightOut);
+/// A chain needs mlp_gemm's first output as residual_add's hidden, and nothing else of it.
+std::optional<std::string> refuses(const Match& match, Products products) {
+  if (match.nodes.size() > 1) {
+    const Value hidden = match.node(1).in[ResidualAdd::kHidden];
+    if (hidden.node != match.nodes[0] || hidden.port != 0) return "residual_add's hidden is not mlp_gemm's output";
+    for (const size_t slot : {ResidualAdd::kResidual, ResidualAdd::kAttention}) {
+      const Value value = match.node(1).in[slot];
+      if (value && value.node == match.nodes[0]) return "residual_add reads mlp_gemm's second output";
+    }
+  }
+  return refuses_weights(match, {MlpGemm::kWeightInterm, MlpGemm::kWeightOut}, products);
 }
 
-/// The chain needs mlp_gemm's first output as residual_add's hidden, and nothing else of it.
-std::optional<std::string> refuses_chain(const Match& match, const DeviceInfo& device) {
-  const Value hidden = match.node(1).in[ResidualAdd::kHidden];
-  if (hidden.node != match.nodes[0] || hidden.port != 0) return "residual_add's hidden is not mlp_gemm's output";
-  for (const size_t slot : {ResidualAdd::kResidual, ResidualAdd::kAttention}) {
-    const Value value = match.node(1).in[slot];
-    if (value && value.node == match.nodes[0]) return "residual_add reads mlp_gemm's second output";
-  }
-  return refuses(match, device);
+Kernel make(std::string_view name, std::vector<std::string_view> covers, const IsaKernels& isa, Products products) {
+  return {.name = kernel_name(name, isa, products),
+          .covers = std::move(covers),
+          .arithmetic = arithmetic_of(products),
+          .refuses = [products](const Match& match, const DeviceInfo&) { return refuses(match, products); },
+          .layout = layout_of(products),
+          .workspace = [products](const Match& match) { return workspace(match, products); },
+          .prepare = [&isa, products](const Call& call, Steps& steps) { prepare(isa, products, call, steps); }};
 }
 
 }  // namespace
 
-Kernel mlp_gemm(const IsaKernels& isa) {
-  return {.name = fmt::format("mlp_gemm.{}", isa.name),
-          .covers = {MlpGemm::name},
-          .arithmetic = Arithmetic::f32,
-          .refuses = refuses,
-          .layout = nullptr,
-          .workspace = workspace,
-          .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, call, steps); }};
+Kernel mlp_gemm(const IsaKernels& isa, Products products) {
+  return make(MlpGemm::name, {MlpGemm::name}, isa, products);
 }
 
-Kernel mlp_gemm_residual_add(const IsaKernels& isa) {
-  return {.name = fmt::format("mlp_gemm.residual_add.{}", isa.name),
-          .covers = {MlpGemm::name, ResidualAdd::name},
-          .arithmetic = Arithmetic::f32,
-          .refuses = refuses_chain,
-          .layout = nullptr,
-          .workspace = workspace,
-          .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, call, steps); }};
+Kernel mlp_gemm_residual_add(const IsaKernels& isa, Products products) {
+  return make("mlp_gemm.residual_add", {MlpGemm::name, ResidualAdd::name}, isa, products);
 }
 
 }  // namespace weft::cpu

@@ -24,8 +24,4 @@ struct Norm {
   }
 };
 
-/// Up to this many tokens each thread normalizes for itself; beyond, the rows are shared out and waited for. At 8
-/// tokens of 4096 that is 128 KiB of scratch and about 5 µs a thread, a few barriers' worth.
-constexpr int64_t kRecomputeTokens = 8;
-
 }  // namespace weft::cpu

@@ -20,10 +20,10 @@ bool& quiet() {
 
 bool shows_progress() { return !quiet() && isatty(STDERR_FILENO) != 0; }
 
-std::unique_ptr<Runtime> make_runtime(int threads, bool per_op_table) {
+std::unique_ptr<Runtime> make_runtime(int threads, bool per_op_table, bool pack) {
   Env env = Env::from_process();
   if (per_op_table) env.debug = std::max(env.debug, 2);
-  auto backends = make_backends(env, {.threads = threads});
+  auto backends = make_backends(env, {.threads = threads, .pack = pack});
   return std::make_unique<Runtime>(std::move(env), std::move(backends));
 }
 
@@ -65,14 +65,15 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
   command.add_option("--quantize", options.quantize,
                      "Quantizes while loading: a type or a mix, as convert --type takes them");
   command.add_flag("--deterministic", options.deterministic, "Bit-identical logits whatever the thread count");
-  command.add_flag("--no-pack", options.no_pack, "Runs from the mapped file, without packed copies");
+  command.add_flag("--no-pack", options.no_pack,
+                   "Runs from the mapped file, without packed copies: slower, and in f32");
   command.add_flag("--fallback", options.fallback, "Runs every op in its lowered form");
   command.add_flag("--explain", options.explain,
                    "Prints the plan of a decoding step: node, kernel, device, bytes, time");
 }
 
 Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* observer)
-    : runtime_(make_runtime(options.threads, options.per_op_table)) {
+    : runtime_(make_runtime(options.threads, options.per_op_table, !options.no_pack)) {
   // This build has no GPU backend: what only a GPU could honour is said, not passed over.
   require(options.gpu_memory == "auto" && options.gpu_layers <= 0,
           "--gpu-memory and --gpu-layers: this build of weft has no GPU backend");

@@ -61,8 +61,19 @@ struct CpuRun {
     for (size_t port = 0; port < last.out.size(); ++port) {
       call.match.uses.push_back(wanted.empty() || wanted[port] ? 1 : 0);
     }
-    for (const NodeId id : chain) {
-      call.in.push_back(g.graph.node(id).in.map([&](const Value& v) { return bind(g, v, memory); }));
+    for (size_t n = 0; n < chain.size(); ++n) {
+      const Node& node = g.graph.node(chain[n]);
+      Slots<Tensor> in;
+      for (size_t slot = 0; slot < node.in.size(); ++slot) {
+        std::vector<Tensor> items;
+        for (const Value& value : node.in.list(slot)) {
+          const Tensor tensor = bind(g, value, memory);
+          const Layout* layout = kernel->layout ? kernel->layout(call.match, n, slot, tensor.type) : nullptr;
+          items.push_back(layout ? packed(tensor, *layout, memory) : tensor);
+        }
+        in.add(items);
+      }
+      call.in.push_back(std::move(in));
     }
     for (size_t port = 0; port < last.out.size(); ++port) {
       const int alias = last.op->outputs[port].alias;
@@ -101,6 +112,12 @@ struct CpuRun {
   }
 
  private:
+  static Tensor packed(const Tensor& tensor, const Layout& layout, std::deque<Guarded>& memory) {
+    const Tensor to{tensor.type, memory.emplace_back(layout.bytes(tensor.type)).data(), &layout};
+    layout.pack(tensor, to.data, 0, tensor.type.shape.rows());
+    return to;
+  }
+
   Tensor bind(const OpGraph& g, Value value, std::deque<Guarded>& memory) {
     const Node& node = g.graph.node(value.node);
     if (const auto* weight = node.as<WeightOp>()) return weight->host;

@@ -30,6 +30,7 @@ TEST(CpuIsaSymbols, NothingWeakIsShared) {
   while (std::getline(objects, object, ':')) {
     ++n;
     const std::string symbols = output_of("nm -C --defined-only '" + object + "'");
+    if (symbols.empty()) continue;  // nothing for this instruction set in that file
     EXPECT_NE(symbols.find("weft::cpu::"), std::string::npos) << object << " defines nothing of ours";
     std::istringstream lines(symbols);
     for (std::string line; std::getline(lines, line);) {
@@ -39,13 +40,14 @@ TEST(CpuIsaSymbols, NothingWeakIsShared) {
       const bool weak = kind == 'W' || kind == 'V' || kind == 'u';
       const bool own = name.find("weft::cpu::sse2::") != std::string::npos ||
                        name.find("weft::cpu::avx2::") != std::string::npos ||
+                       name.find("weft::cpu::avxvnni::") != std::string::npos ||
                        name.find("weft::cpu::avx512::") != std::string::npos ||
                        name.find("xsimd_") != std::string::npos || name.starts_with("DW.ref.");
       EXPECT_TRUE(!weak || own) << object << ": " << name << " is weak and anybody's";
       EXPECT_EQ(name.find(" xsimd::"), std::string::npos) << object << ": " << name;
     }
   }
-  EXPECT_GE(n, 3);
+  EXPECT_GE(n, 4);
 #endif
 }
 

@@ -30,17 +30,25 @@ struct Subject {
 
 using Make = std::function<void(Subject&)>;
 
-/// Against ref, and every thread count against one.
+/// Whether the kernel is there and takes the subject's weights.
+bool takes(const Subject& subject, const std::string& name, const std::string& isa) {
+  const auto backend = make_cpu_backend({.threads = 1, .isa = isa});
+  const Kernel* kernel = find_kernel(*backend, name);
+  return kernel &&
+         !kernel->refuses({.graph = &subject.g.graph, .nodes = subject.chain, .uses = {1, 1}}, backend->devices()[0]);
+}
+
+/// Against ref, and every thread count against one; in 8 bits too where there is such a kernel.
 void check(const std::string& what, const Make& make) {
   Subject subject;
   make(subject);
-  std::map<std::string, Ports> by_isa;
-  for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
+  std::map<std::string, Ports> by_kernel;
+  const auto run = [&](const std::string& name, const std::string& isa) {
     Ports first;
     for (const int threads : {1, 2, 3}) {
-      const auto backend = make_cpu_backend({.threads = threads, .isa = isa->name});
-      const Kernel* kernel = find_kernel(*backend, fmt::format("{}.{}", subject.kernel, isa->name));
-      ASSERT_NE(kernel, nullptr) << subject.kernel << "." << isa->name;
+      const auto backend = make_cpu_backend({.threads = threads, .isa = isa});
+      const Kernel* kernel = find_kernel(*backend, name);
+      ASSERT_NE(kernel, nullptr) << name;
       Ports ports = CpuRun{backend.get(), kernel, subject.chain, subject.wanted, 1, 0}.run(subject.g);
       if (threads == 1) {
         first = std::move(ports);
@@ -52,23 +60,31 @@ void check(const std::string& what, const Make& make) {
             << what << ": " << kernel->name << " output " << port << " differs at " << threads << " threads";
       }
     }
-    by_isa[isa->name] = std::move(first);
+    by_kernel[name] = std::move(first);
+  };
+  for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
+    run(fmt::format("{}.{}", subject.kernel, isa->name), isa->name);
+    const std::string int8 = fmt::format("{}.int8.{}", subject.kernel, isa->name);
+    if (takes(subject, int8, isa->name)) run(int8, isa->name);
   }
   // Lowering appends to the graph, so it comes last.
   const auto values = subject.values();
   for (size_t port = 0; port < values.size(); ++port) subject.g.graph.output(fmt::format("o{}", port), values[port]);
   States states = subject.g.states;
   const Outputs expected = evaluate(subject.g.graph, subject.g.feeds, states, subject.g.live);
-  for (auto& [isa, ports] : by_isa) {
+  for (auto& [name, ports] : by_kernel) {
+    const bool int8 = name.find(".int8.") != std::string::npos;
+
     for (size_t port = 0; port < values.size(); ++port) {
       if (!subject.wanted.empty() && !subject.wanted[port]) {
         EXPECT_TRUE(ports[port].bytes.empty());
         continue;
       }
-      const double allowed = subject.tolerance.empty() ? tolerance(Arithmetic::f32) : subject.tolerance[port];
+      const double exact = subject.tolerance.empty() ? tolerance(Arithmetic::f32) : subject.tolerance[port];
+      const double allowed = int8 ? tolerance(Arithmetic::int8) : exact;
       expect_close(live_values(ports[port], subject.g.live),
                    live_values(expected.at(fmt::format("o{}", port)), subject.g.live), allowed,
-                   fmt::format("{}: {}.{} output {}", what, subject.kernel, isa, port));
+                   fmt::format("{}: {} output {}", what, name, port));
     }
   }
 }
@@ -299,6 +315,61 @@ TEST(CpuKernels, Embedding) {
                             {ids, table, positions ? at : Value{}, positions ? position_table : Value{}})[0]
                        .node};
       });
+    }
+  });
+}
+
+/// Scores far enough apart that rounding cannot change who is picked.
+TEST(CpuKernels, MoeRoute) {
+  for_formats([](const TypeTraits& type) {
+    for (const Sizes& size : kSizes) {
+      const Sizes s = fitting(size, type);
+      for (const Gating gating : {Gating::softmax_topk_renorm, Gating::softmax_topk, Gating::topk_softmax}) {
+        check(text(s, type), [&](Subject& t) {
+          t.kernel = "moe_route";
+          t.g.live.tokens = static_cast<int32_t>(s.live);
+          const std::vector<Value> w = {random_weight(t.g, t.store, type, s.n, s.d)};
+          const bool bias = gating == Gating::topk_softmax;
+          t.chain = {t.g.graph
+                         .add(MoeRoute{.gating = gating, .experts_per_token = 4},
+                              {t.g.random({s.tokens, s.d}, 1, Rows::tokens), w, bias ? t.g.random({s.n}) : Value{}})[0]
+                         .node};
+        });
+      }
+    }
+  });
+}
+
+Value random_experts(Subject& t, const TypeTraits& type, int64_t experts, int64_t n, int64_t k) {
+  random_weight(t.g, t.store, type, experts * n, k);
+  const TensorType shape{type, {experts, n, k}, Rows::all};
+  return t.g.graph.weight(fmt::format("e{}", t.store.size()), {shape, t.store.back().data(), nullptr});
+}
+
+// Experts nobody picked, picked once and by all; a pick out of range counts for nothing.
+TEST(CpuKernels, MoeExperts) {
+  for_formats([](const TypeTraits& type) {
+    for (const Sizes& size : kSizes) {
+      const Sizes s = fitting(size, type);
+      for (const Activation activation : {Activation::gated_silu, Activation::gated_swiglu_clamped}) {
+        check(text(s, type), [&](Subject& t) {
+          t.kernel = "moe_experts";
+          t.g.live.tokens = static_cast<int32_t>(s.live);
+          const int64_t experts = 5, f = s.d;
+          std::vector<int32_t> ids;
+          for (int i = 0; i < s.tokens; ++i) ids.insert(ids.end(), {3, i % 2 == 0 ? 0 : 1, i == 0 ? 4 : 9});
+          const auto bias = [&](int64_t n) {
+            return activation == Activation::gated_swiglu_clamped ? t.g.random({experts, n}) : Value{};
+          };
+          t.chain = {t.g.graph
+                         .add(MoeExperts{.activation = activation},
+                              {t.g.random({s.tokens, s.d}, 1, Rows::tokens), t.g.i32({s.tokens, 3}, ids, Rows::tokens),
+                               t.g.random({s.tokens, 3}, 1, Rows::tokens), random_experts(t, type, experts, f, s.d),
+                               random_experts(t, type, experts, f, s.d), random_experts(t, type, experts, s.d, f),
+                               bias(f), bias(f), bias(s.d)})[0]
+                         .node};
+        });
+      }
     }
   });
 }

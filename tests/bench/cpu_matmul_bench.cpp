@@ -45,7 +45,7 @@ void matmul(benchmark::State& state, DType dtype, int64_t tokens) {
   steps.scratch(kMatmulScratch);
   steps.phase(weights.units(), [&](int64_t first, int64_t last, const Worker& worker) {
     for_tiles(first, last, n, tokens, [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
-      weights.multiply(isa(), begin, end, x.data() + t * kK, kK, n_tokens, out.data() + t * n + begin, n,
+      weights.multiply(isa(), begin, end, {x.data() + t * kK, kK}, n_tokens, out.data() + t * n + begin, n,
                        worker.scratch);
     });
   });

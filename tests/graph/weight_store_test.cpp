@@ -85,7 +85,7 @@ TEST_F(WeightStoreTest, AKernelGetsTheLayoutItAskedFor) {
       call.out[0].as<float>()[n] = row[0] * x.as<float>()[0] + row[1] * x.as<float>()[1];
     }
   });
-  kernel.layout = [](const Match&, size_t, size_t slot) -> const Layout* {
+  kernel.layout = [](const Match&, size_t, size_t slot, const TensorType&) -> const Layout* {
     return slot == VectorMatmul::kWeight ? &kReversed : nullptr;
   };
   const auto packing = test_backend(1, {kernel});

@@ -29,7 +29,7 @@ inline void decode(const RowBlock& row, float* out, int64_t n) {
         return decode_as<Format::q8_0>(row.data, out, n);
       case Format::q4_0:
         return decode_as<Format::q4_0>(row.data, out, n);
-      case Format::other:
+      default:
         break;
     }
   }

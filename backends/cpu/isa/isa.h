@@ -7,8 +7,25 @@
 
 namespace weft::cpu {
 
-/// Formats that kernels decode in registers. `other` goes through the format's own decode function.
-enum class Format : uint8_t { f32, f16, bf16, q8_0, q4_0, other };
+/// Formats that kernels know. In f32 those up to q4_0 are decoded in registers, the rest by the format's own decode;
+/// with 8-bit activations those from q8_0 on are read packed (ops/quant/rows16.h). `other`: neither.
+enum class Format : uint8_t {
+  f32,
+  f16,
+  bf16,
+  q8_0,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q4_K,
+  q5_K,
+  q6_K,
+  iq4_nl,
+  iq4_xs,
+  mxfp4,
+  other,
+};
 
 /// Rows of a weight, or of a page of the KV cache, as stored.
 struct RowBlock {
@@ -31,7 +48,28 @@ struct Matmul {
   std::byte* scratch;  // kMatmulScratch bytes
 };
 
-constexpr int64_t kRowUnit = 8;      // rows of a weight that are one task
+/// 32 activations in 8 bits: x = d * q, q in -127..127. A row is its blocks, one after the other.
+struct QuantizedBlock {
+  int8_t q[32];
+  float d;
+  float sum;      // d * sum of q
+  float half[2];  // the same of each half
+};
+constexpr int64_t kQuantizedElems = 32;
+
+/// out[t, n] = dot(x[t, :], row first_row + n of w) for n < n_rows; x is quantized, w packed by sixteen rows.
+struct PackedMatmul {
+  const QuantizedBlock* x;
+  int64_t x_stride;  // blocks
+  int64_t n_tokens, k;
+  Format format;
+  const std::byte* w;  // row 0
+  int64_t first_row, n_rows;
+  float* out;
+  int64_t out_stride;  // elements
+};
+
+constexpr int64_t kRowUnit = 16;     // rows of a weight that are one task: a packed tile
 constexpr int64_t kTileRows = 48;    // rows multiplied before their epilogue: a multiple of kDecodeRows and the lanes
 constexpr int64_t kDecodeRows = 12;  // rows decoded at once: 12 x 768 floats stay in L1/L2
 constexpr int64_t kTokenTile = 64;   // tokens that share a decoded tile: 64 x 4096 floats stay in L2
@@ -52,6 +90,10 @@ struct IsaKernels {
   const char* name;
   int lanes;
   void (*matmul)(const Matmul& m);
+  /// Null where the instruction set has no 8-bit kernels; then `quantize` is too.
+  void (*matmul_packed)(const PackedMatmul& m);
+  /// n elements, a multiple of kQuantizedElems. Not finite stays not finite.
+  void (*quantize)(const float* x, int64_t n, QuantizedBlock* out);
   /// y = (x - mean) / sqrt(var + eps) * gamma + beta; beta may be null.
   void (*layer_norm)(const float* x, const float* gamma, const float* beta, float eps, int64_t n, float* y);
   /// y = x / sqrt(mean(x^2) + eps) * gamma.
@@ -82,6 +124,9 @@ namespace sse2 {
 const IsaKernels& kernels();
 }
 namespace avx2 {
+const IsaKernels& kernels();
+}
+namespace avxvnni {
 const IsaKernels& kernels();
 }
 namespace avx512 {

@@ -11,6 +11,8 @@ struct Count {
 };
 
 void matmul(const Matmul& m);
+void matmul_packed(const PackedMatmul& m);
+void quantize(const float* x, int64_t n, QuantizedBlock* out);
 void layer_norm(const float* x, const float* gamma, const float* beta, float eps, int64_t n, float* y);
 void rms_norm(const float* x, const float* gamma, float eps, int64_t n, float* y);
 void add(float* y, const float* b, int64_t n);

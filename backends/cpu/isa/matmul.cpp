@@ -214,7 +214,7 @@ void matmul(const Matmul& m) {
         return gemv_tokens<Format::q8_0>(m);
       case Format::q4_0:
         return gemv_tokens<Format::q4_0>(m);
-      case Format::other:
+      default:
         break;
     }
   }

@@ -12,6 +12,13 @@ void decode_row(const RowBlock& row, float* out, int64_t n) { decode(row, out, n
 constexpr IsaKernels kKernels = {.name = WEFT_TEXT(WEFT_ISA),
                                  .lanes = kLanes,
                                  .matmul = matmul,
+#if defined(__AVX2__)
+                                 .matmul_packed = matmul_packed,
+                                 .quantize = quantize,
+#else
+                                 .matmul_packed = nullptr,
+                                 .quantize = nullptr,
+#endif
                                  .layer_norm = layer_norm,
                                  .rms_norm = rms_norm,
                                  .add = add,

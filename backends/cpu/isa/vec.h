@@ -9,10 +9,11 @@
 #include "backends/cpu/isa/isa.h"
 
 #ifndef WEFT_ISA
-#error "compiled per instruction set with -DWEFT_ISA=sse2|avx2|avx512 (backends/CMakeLists.txt)"
+#error "compiled per instruction set with -DWEFT_ISA=sse2|avx2|avxvnni|avx512 (backends/CMakeLists.txt)"
 #endif
 
 #define WEFT_INLINE inline __attribute__((always_inline))
+#define WEFT_LAMBDA __attribute__((always_inline))
 
 namespace weft::cpu::WEFT_ISA {
 
