@@ -17,14 +17,25 @@ constexpr size_t kSlabBytes = size_t{8} << 20;  // of the source or the result, 
 
 int64_t n_cores() { return std::max<int64_t>(1, std::thread::hardware_concurrency()); }
 
-/// Rows [first, last) of a tensor from one type to another.
-void convert_rows(const Tensor& from, DType to, int64_t first, int64_t last, std::byte* out) {
+/// How much the columns of a tensor's rows matter.
+struct Importance {
+  std::span<const float> values = {};  // [matrices * columns]; empty: all alike
+  int64_t rows_per_matrix = 1;         // of the whole tensor
+
+  const float* of_row(int64_t row, size_t columns) const {
+    return values.empty() ? nullptr : values.data() + static_cast<size_t>(row / rows_per_matrix) * columns;
+  }
+};
+
+/// Rows [first, last) of a tensor from one type to another; row 0 is row `base` of what `importance` is about.
+void convert_rows(const Tensor& from, DType to, int64_t first, int64_t last, std::byte* out,
+                  const Importance& importance = {}, int64_t base = 0) {
   const auto columns = static_cast<size_t>(from.type.shape.columns());
   const size_t in_row = from.type.row_bytes(), out_row = columns / to->block_elems * to->block_bytes;
   std::vector<float> row(columns);
   for (int64_t r = first; r < last; ++r, out += out_row) {
     from.type.dtype->decode(from.data + static_cast<size_t>(r) * in_row, row.data(), columns);
-    to->encode(row.data(), out, columns, nullptr);
+    to->encode(row.data(), out, columns, importance.of_row(base + r, columns));
   }
 }
 
@@ -75,7 +86,9 @@ class Conveyor {
           write(*slab, {rows->data, rows->type.bytes()});
         } else {
           converted.resize(TensorType{to, rows->type.shape}.bytes());
-          convert_rows(*rows, to, 0, slab->last - slab->first, converted.data());
+          const Shape& shape = slab->tensor->to.shape;
+          const Importance importance{slab->tensor->importance, shape.rank() == 3 ? shape[1] : shape.rows()};
+          convert_rows(*rows, to, 0, slab->last - slab->first, converted.data(), importance, slab->first);
           rows = {};
           write(*slab, converted);
         }

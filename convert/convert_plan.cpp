@@ -72,6 +72,10 @@ ConvertPlan plan_conversion(const Checkpoint& source, const ConvertOptions& opti
               name, columns, tensor.asked.name(), tensor.asked->block_elems);
       tensor.to.dtype = fallback_for(tensor.asked, columns);
     }
+    if (options.importance != nullptr && matrix && tensor.to.dtype->is_quantized && tensor.to.dtype != from.dtype) {
+      const size_t matrices = from.shape.rank() == 3 ? static_cast<size_t>(from.shape[0]) : 1;
+      tensor.importance = options.importance->means(name, static_cast<size_t>(from.shape.columns()), matrices);
+    }
     plan.bytes += tensor.to.bytes();
     plan.elements += static_cast<size_t>(tensor.to.elements());
     plan.tensors.push_back(std::move(tensor));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/checkpoint.h"
+#include "models/session/importance.h"
 
 namespace weft {
 
@@ -19,15 +20,17 @@ struct TypeOverride {
 TypeOverride parse_override(std::string_view text);
 
 struct ConvertOptions {
-  std::string type = {};                     // a type or a mix: see type_mix.h; empty = as the source has them
-  std::vector<TypeOverride> overrides = {};  // the last that matches wins
-  bool fallback = true;                      // rows that no block divides get another type (else an Error)
+  std::string type = {};                         // a type or a mix: see type_mix.h; empty = as the source has them
+  std::vector<TypeOverride> overrides = {};      // the last that matches wins
+  bool fallback = true;                          // rows that no block divides get another type (else an Error)
+  const ImportanceMatrix* importance = nullptr;  // of the columns, for the encoders; null: all alike
 };
 
 struct PlannedTensor {
   std::string name;
   TensorType from, to;
-  DType asked;  // differs from to.dtype where the tensor fell back
+  DType asked;                         // differs from to.dtype where the tensor fell back
+  std::vector<float> importance = {};  // of columns, [matrices * columns]; empty: all alike
 
   bool fell_back() const { return asked != to.dtype; }
 };
@@ -44,7 +47,8 @@ struct ConvertPlan {
 
 /// Norms, biases, positions, routers are f32 (other GGUF programs expect it); matrices get the asked type. A matrix
 /// that the source has in a mix's base type stays as it is: more bits would add nothing. Throws Error if a type cannot
-/// be written, a row is not whole blocks and there is no fallback, or an override matches no matrix.
+/// be written, a row is not whole blocks and there is no fallback, an override matches no matrix, or an importance has
+/// other columns than its matrix.
 ConvertPlan plan_conversion(const Checkpoint& source, const ConvertOptions& options);
 
 }  // namespace weft

@@ -4,16 +4,20 @@
 #include <cstdio>
 #include <map>
 
+#include "convert/imatrix_file.h"
 #include "convert/open_model.h"
+#include "convert/printable.h"
+#include "convert/verify.h"
 #include "examples/cli/commands.h"
 
 namespace weft::cli {
 namespace {
 
 struct Options {
-  std::string source, output, type;
+  std::string source, output, type, imatrix, backend = "auto";
   std::vector<std::string> overrides;
-  bool dry_run = false, no_fallback = false, sha256 = false;
+  bool dry_run = false, no_fallback = false, sha256 = false, verify = false;
+  double verify_kl = -1;
 };
 
 std::string size_of(size_t bytes) { return size_text(static_cast<double>(bytes)); }
@@ -74,10 +78,35 @@ class Progress {
   double last_ = 0, next_line_ = 0.1;
 };
 
+/// Runs both and prints what differs; throws Error if that is more than the bounds.
+void verify(const Options& options, std::shared_ptr<const Checkpoint> source) {
+  const auto runtime = make_runtime();
+  const Verification v = verify_conversion(std::move(source), open_checkpoint(options.output), *runtime,
+                                           options.backend, options.verify_kl);
+  const KlScore& kl = v.comparison.kl;
+  fmt::print("\nlayer   error of its output, relative\n");
+  for (size_t i = 0; i < v.comparison.layer_error.size(); ++i)
+    fmt::print("{:>5}   {:.3e}\n", i, v.comparison.layer_error[i]);
+  fmt::print("tokenizer: {} of {} strings alike\n", v.strings - static_cast<int>(v.disagreements.size()), v.strings);
+  for (const std::string& text : v.disagreements) fmt::print("  differs: {}\n", printable(text));
+  fmt::print(
+      "logits after {} tokens: KL divergence mean {:.3g} (bound {:.3g}), 99th percentile {:.3g}, maximum {:.3g}\n",
+      v.tokens, kl.mean(), v.kl_bound, kl.percentile(0.99), kl.maximum());
+  fmt::print("same top token {:.2f} %\n", 100 * kl.same_top());
+  require(v.disagreements.empty(), "{}: does not tokenize as {} does", options.output, options.source);
+  require(v.passed(), "{}: the mean KL divergence from {} is {:.3g}, the bound is {:.3g}", options.output,
+          options.source, kl.mean(), v.kl_bound);
+}
+
 void convert_model(const Options& options) {
   ConvertOptions asked{.type = options.type, .fallback = !options.no_fallback};
   for (const std::string& rule : options.overrides) asked.overrides.push_back(parse_override(rule));
   const auto source = open_checkpoint(options.source);
+  std::optional<ImportanceMatrix> importance;
+  if (!options.imatrix.empty()) {
+    importance = read_imatrix(options.imatrix);
+    asked.importance = &*importance;
+  }
   const ConvertPlan plan = plan_conversion(*source, asked);
   if (!quiet() || options.dry_run) print_forecast(plan);
   if (options.dry_run) return;
@@ -88,6 +117,7 @@ void convert_model(const Options& options) {
   }
   write_gguf(*source, plan, options.output, events);
   progress.finish(options.output);
+  if (options.verify) verify(options, source);
 }
 
 }  // namespace
@@ -104,6 +134,13 @@ void add_convert(CLI::App& app, Action& action) {
       ->add_option("--override", options->overrides,
                    "PATTERN=type: the type of the matrices whose name matches; repeatable, the last match wins")
       ->take_all();
+  command->add_option("--imatrix", options->imatrix,
+                      "An importance matrix (weft imatrix, or other programs') for the encoders");
+  command->add_flag("--verify", options->verify,
+                    "Then runs source and result side by side: tokenizer, layers, logits; an error past the bounds");
+  command->add_option("--verify-kl", options->verify_kl, "The mean KL divergence that passes (default: by type)")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--backend", options->backend, "The backend --verify runs on")->capture_default_str();
   command->add_flag("--dry-run", options->dry_run, "Prints the forecast and writes nothing");
   command->add_flag("--no-fallback", options->no_fallback, "A row that no block divides is an error");
   command->add_flag("--sha256", options->sha256, "Prints the SHA-256 of every tensor's data as written");
