@@ -8,7 +8,7 @@
 
 namespace weft {
 
-extern const Architecture kGpt2, kGptJ, kGptNeoX, kLlama;
+extern const Architecture kGpt2, kGptJ, kGptNeoX, kLlama, kQwen2, kQwen3;
 
 namespace {
 constexpr std::array kAll = {
@@ -16,6 +16,8 @@ constexpr std::array kAll = {
     &kGptJ,     //
     &kGptNeoX,  //
     &kLlama,    //
+    &kQwen2,    //
+    &kQwen3,    //
 };
 
 std::vector<std::string_view> names() {
