@@ -8,16 +8,18 @@
 
 namespace weft {
 
-extern const Architecture kGpt2, kGptJ, kGptNeoX, kLlama, kQwen2, kQwen3;
+extern const Architecture kGpt2, kGptJ, kGptNeoX, kLlama, kQwen2, kQwen2Moe, kQwen3, kQwen3Moe;
 
 namespace {
 constexpr std::array kAll = {
-    &kGpt2,     //
-    &kGptJ,     //
-    &kGptNeoX,  //
-    &kLlama,    //
-    &kQwen2,    //
-    &kQwen3,    //
+    &kGpt2,      //
+    &kGptJ,      //
+    &kGptNeoX,   //
+    &kLlama,     //
+    &kQwen2,     //
+    &kQwen2Moe,  //
+    &kQwen3,     //
+    &kQwen3Moe,  //
 };
 
 std::vector<std::string_view> names() {
