@@ -8,7 +8,7 @@
 
 namespace weft {
 
-extern const Architecture kGpt2, kGptJ, kGptNeoX, kLlama, kPhi3, kQwen2, kQwen2Moe, kQwen3, kQwen3Moe;
+extern const Architecture kGpt2, kGptJ, kGptNeoX, kLlama, kOlmo2, kPhi3, kQwen2, kQwen2Moe, kQwen3, kQwen3Moe;
 
 namespace {
 constexpr std::array kAll = {
@@ -16,6 +16,7 @@ constexpr std::array kAll = {
     &kGptJ,      //
     &kGptNeoX,   //
     &kLlama,     //
+    &kOlmo2,     //
     &kPhi3,      //
     &kQwen2,     //
     &kQwen2Moe,  //
