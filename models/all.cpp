@@ -8,13 +8,14 @@
 
 namespace weft {
 
-extern const Architecture kGpt2, kGptJ, kGptNeoX, kLlama, kOlmo2, kPhi3, kQwen2, kQwen2Moe, kQwen3, kQwen3Moe;
+extern const Architecture kGpt2, kGptJ, kGptNeoX, kGranite, kLlama, kOlmo2, kPhi3, kQwen2, kQwen2Moe, kQwen3, kQwen3Moe;
 
 namespace {
 constexpr std::array kAll = {
-    &kGpt2,      //
-    &kGptJ,      //
-    &kGptNeoX,   //
+    &kGpt2,     //
+    &kGptJ,     //
+    &kGptNeoX,  //
+    &kGranite,
     &kLlama,     //
     &kOlmo2,     //
     &kPhi3,      //
