@@ -53,6 +53,13 @@ void pair_rows(const Tensor& from, int64_t heads, size_t row_bytes, std::byte* t
   }
 }
 
+void add_one(const Tensor& from, float* to) {
+  const auto n = static_cast<size_t>(from.type.elements());
+  require(from.type.dtype->decode != nullptr, "1 cannot be added to {}", from.type.dtype.name());
+  from.type.dtype->decode(from.data, to, n);
+  for (size_t i = 0; i < n; ++i) to[i] += 1;
+}
+
 /// Rows from [head][q, k, v][d] to [q, k, v][head][d].
 void split_qkv(const Tensor& from, int64_t heads, size_t row_bytes, std::byte* to) {
   const int64_t d = from.dim(0) / heads / 3;
@@ -153,6 +160,10 @@ void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
   } else if (spec.transform == Transform::transpose) {
     tensor.data = own(tensor.type.bytes());
     transpose(from, tensor.data);
+  } else if (spec.transform == Transform::add_one) {
+    tensor.type.dtype = quant::f32;
+    tensor.data = own(tensor.type.bytes());
+    add_one(from, reinterpret_cast<float*>(tensor.data));
   } else if (spec.transform == Transform::rotary_pairs) {
     require(rows % (2 * spec.heads) == 0, "{}: {} rows are no pairs of {} heads", folder_, rows, spec.heads);
     tensor.data = own(tensor.type.bytes());
