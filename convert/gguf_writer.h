@@ -7,15 +7,10 @@
 #include <vector>
 
 #include "convert/atomic_file.h"
-#include "graph/tensor.h"
+#include "convert/named_type.h"
 #include "models/metadata.h"
 
 namespace weft {
-
-struct NamedType {
-  std::string name;
-  TensorType type;
-};
 
 /// Streams one GGUF file: nothing but the header is held in memory. The file appears under its name at finish().
 /// Every Error begins with, or names, the path.

@@ -1,4 +1,4 @@
-// safetensors files: read one, read a folder of them, write one.
+// safetensors files: read one, read a folder of them. Writing is in safetensors_writer.h.
 //
 //   u64 header length, little-endian; header, JSON: { name: {"dtype", "shape", "data_offsets": [begin, end]}, ... };
 //   data: every byte belongs to exactly one tensor
@@ -73,15 +73,5 @@ class SafetensorsFolder {
   std::vector<std::string> names_;
   std::map<std::string, size_t, std::less<>> file_of_;  // tensor name -> index into files_
 };
-
-struct NamedTensor {
-  std::string name;
-  Tensor tensor;
-};
-
-/// Writes f32, f16, bf16 and i32 tensors, data ordered by falling element size so that all of it is aligned. Throws
-/// Error, the path in front, on another dtype or a packed layout, a name given twice or not UTF-8, or a failed write.
-void write_safetensors(const std::string& path, const std::vector<NamedTensor>& tensors,
-                       const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace weft

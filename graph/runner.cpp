@@ -29,10 +29,11 @@ void write_dumps(const Plan& plan, const Env& env) {
 
 }  // namespace
 
-Runner::Runner(Plan plan, Runtime& runtime, Memory& memory, bool observable)
-    : plan_(std::move(plan)), runtime_(runtime), memory_(memory) {
+Runner::Runner(Plan plan, Runtime& runtime, Memory& memory, bool observable, StepObserver* observer)
+    : plan_(std::move(plan)), runtime_(runtime), memory_(memory), observer_(observer) {
   const Env& env = runtime.env();
   observed_ = observable && (env.check_ref || env.check_nan || !env.trace_file.empty() || env.debug >= 2);
+  observed_ |= observer != nullptr;
   if (observable) write_dumps(plan_, env);
   for (size_t d = 0; d < plan_.devices.size(); ++d) {
     const Device& device = plan_.devices[d];
@@ -213,11 +214,18 @@ void Runner::run_observed(const Workload& live) {
     if (env.check_ref || env.check_nan) {
       check.emplace(plan_, step, runtime_, [&](Value v) { return address_of(v, step.device); });
     }
+    const StepView view{step.match, live, [&](Value v) {
+                          std::vector<std::byte> bytes(v.type().bytes());
+                          device.backend->read(device.index, bytes.data(), address_of(v, step.device), bytes.size());
+                          return bytes;
+                        }};
+    if (observer_ != nullptr) observer_->before(view);
     const double start = runtime_.trace().now_us();
     bound.work->launch();
     bound.work->wait();
     const double time = runtime_.trace().now_us() - start;
     if (check) check->after(live, env.check_ref);
+    if (observer_ != nullptr) observer_->after(view);
     const Node& node = step.match.node();
     Cost cost;
     for (const NodeId id : step.match.nodes) {

@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "graph/observer.h"
 #include "graph/plan.h"
 #include "graph/runtime.h"
 #include "graph/weight_store.h"
@@ -14,8 +15,9 @@ namespace weft {
 class Runner {
  public:
   /// `memory` is shared by all plans of a session and must outlive the runner.
-  /// `observable` false: not traced, checked or dumped whatever the switches say.
-  Runner(Plan plan, Runtime& runtime, Memory& memory, bool observable = true);
+  /// `observable` false: not traced, checked or dumped whatever the switches say. `observer`, if given, must outlive
+  /// the runner.
+  Runner(Plan plan, Runtime& runtime, Memory& memory, bool observable = true, StepObserver* observer = nullptr);
 
   const Plan& plan() const { return plan_; }
   /// Whether the plan reads an input of that name (an input nothing needs is dropped).
@@ -54,7 +56,8 @@ class Runner {
   Plan plan_;
   Runtime& runtime_;
   Memory& memory_;
-  bool observed_ = false;  // one step at a time: traced or checked
+  StepObserver* observer_;
+  bool observed_ = false;  // one step at a time: traced, checked or watched
   int bound_generation_ = -1;
   std::vector<std::byte*> arenas_;  // by device; null where the plan does nothing
   std::vector<Buffer> constants_;   // by device

@@ -27,6 +27,7 @@ void add_check_ops(CLI::App& app, Action& action);
 void add_check_quants(CLI::App& app, Action& action);
 void add_perplexity(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
+void add_imatrix(CLI::App& app, Action& action);
 
 /// Options of every command that runs a model.
 struct RunOptions {
@@ -51,7 +52,7 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
 /// A model, ready to run: what nearly every command starts with.
 class Engine {
  public:
-  Engine(const RunOptions& options, int64_t max_sequences = 1);
+  explicit Engine(const RunOptions& options, int64_t max_sequences = 1, StepObserver* observer = nullptr);
 
   Runtime& runtime() { return *runtime_; }
   const Model& model() const { return *model_; }

@@ -70,7 +70,7 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
                    "Prints the plan of a decoding step: node, kernel, device, bytes, time");
 }
 
-Engine::Engine(const RunOptions& options, int64_t max_sequences)
+Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* observer)
     : runtime_(make_runtime(options.threads, options.per_op_table)) {
   // This build has no GPU backend: what only a GPU could honour is said, not passed over.
   require(options.gpu_memory == "auto" && options.gpu_layers <= 0,
@@ -89,7 +89,8 @@ Engine::Engine(const RunOptions& options, int64_t max_sequences)
                          .enough = options.enough,
                          .max_sequences = max_sequences,
                          .fallback = options.fallback,
-                         .place = {}};
+                         .place = {},
+                         .observer = observer};
   for (const std::string& rule : options.place) {
     const size_t equals = rule.rfind('=');
     require(equals != std::string::npos && equals > 0, "--place {}: expected PATTERN=device", rule);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "convert/safetensors.h"
+#include "convert/safetensors_writer.h"
 #include "examples/cli/commands.h"
 #include "ops/quant/f32.h"
 

@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   weft::cli::add_eval(app, action);
   weft::cli::add_perplexity(app, action);
   weft::cli::add_bench(app, action);
+  weft::cli::add_imatrix(app, action);
   weft::cli::add_inspect(app, action);
   weft::cli::add_tokenize(app, action);
   weft::cli::add_check_ops(app, action);

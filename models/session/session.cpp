@@ -50,7 +50,8 @@ Runner& Session::runner(const PlanKey& key, const Workload& workload) {
     const Device device = memory_.states.where(name);
     return device.backend != nullptr ? std::optional(device) : std::nullopt;
   };
-  auto made = std::make_unique<Runner>(compile(graph, devices_, compile_options), runtime_, memory_);
+  auto made = std::make_unique<Runner>(compile(graph, devices_, compile_options), runtime_, memory_,
+                                       /*observable=*/true, options_.observer);
   return *runners_.emplace(key, std::move(made)).first->second;
 }
 

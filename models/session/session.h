@@ -29,6 +29,7 @@ struct SessionOptions {
   int64_t max_sequences = 1;
   bool fallback = false;
   std::vector<std::pair<std::string, std::string>> place;  // "PATTERN=device"
+  StepObserver* observer = nullptr;                        // sees every step; must outlive the session
 };
 
 /// What a session takes, in bytes.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "convert/safetensors_writer.h"
 #include "ops/quant/f32.h"
 #include "tests/convert/temp_folder.h"
 

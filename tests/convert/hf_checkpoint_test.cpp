@@ -5,6 +5,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "convert/safetensors_writer.h"
 #include "models/model.h"
 #include "ops/quant/f16.h"
 #include "tests/support/hf_folder.h"

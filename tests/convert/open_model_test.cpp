@@ -4,6 +4,7 @@
 
 #include "convert/convert.h"
 #include "convert/safetensors.h"
+#include "convert/safetensors_writer.h"
 #include "tests/convert/temp_folder.h"
 #include "tests/support/tiny_model.h"
 

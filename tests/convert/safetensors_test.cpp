@@ -1,4 +1,5 @@
 #include "convert/safetensors.h"
+#include "convert/safetensors_writer.h"
 
 #include <gtest/gtest.h>
 
@@ -196,8 +197,8 @@ TEST(WriteSafetensors, RefusesWhatTheFormatCannotHold) {
   expect_message(write({{"t", q4}}), "tensor t: has type q4_0, safetensors takes f32, f16, bf16 and i32");
   expect_message(write({{"t", Tensor{}}}), "tensor t: has type none");
   expect_message(write({{"t", packed}}), "tensor t: is packed");
-  expect_message(write({{"t", f32}, {"t", f32}}), "tensor t is given twice");
-  expect_message(write({{"__metadata__", f32}}), "__metadata__ cannot be the name of a tensor");
+  expect_message(write({{"t", f32}, {"t", f32}}), "tensor t: is given twice");
+  expect_message(write({{"__metadata__", f32}}), "tensor __metadata__: cannot have this name");
   expect_message(write({{"\xFF", f32}}), "is not UTF-8");
   EXPECT_EQ(folder.count(), 0u);
 }

@@ -13,6 +13,7 @@
 #include "convert/convert.h"
 #include "convert/open_model.h"
 #include "convert/safetensors.h"
+#include "convert/safetensors_writer.h"
 #include "models/session/tokenizer.h"
 #include "tests/convert/temp_folder.h"
 #include "tests/support/sanitized.h"

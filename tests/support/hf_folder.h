@@ -7,6 +7,7 @@
 
 #include "convert/json.h"
 #include "convert/safetensors.h"
+#include "convert/safetensors_writer.h"
 #include "models/architecture.h"
 #include "ops/quant/f32.h"
 #include "tests/convert/temp_folder.h"
