@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
+
+#include "ops/quant/f32.h"
 
 namespace weft {
 namespace {
@@ -32,7 +35,7 @@ Shape hf_part_shape(const TensorSpec& spec) {
 }
 
 HfLayout::HfLayout(const TensorSpec& spec, std::vector<MappedTensor> parts)
-    : type_{parts.front().type.dtype, spec.shape},
+    : type_{spec.transform == Transform::add_one ? DType(quant::f32) : parts.front().type.dtype, spec.shape},
       transform_(spec.transform),
       heads_(spec.heads),
       parts_(std::move(parts)) {
@@ -41,6 +44,9 @@ HfLayout::HfLayout(const TensorSpec& spec, std::vector<MappedTensor> parts)
     require(rows % (2 * heads_) == 0, "{} rows are no pairs of {} heads", rows, heads_);
   } else if (transform_ == Transform::split_qkv) {
     require(rows % (3 * heads_) == 0, "{} rows are no q, k, v of {} heads", rows, heads_);
+  } else if (transform_ == Transform::add_one) {
+    const DType stored = parts_.front().type.dtype;
+    require(stored->decode != nullptr, "1 cannot be added to {}", stored.name());
   }
 }
 
@@ -69,6 +75,11 @@ LoadedTensor HfLayout::rows(int64_t first, int64_t last) const {
   if (made->type.bytes() == 0) return made;
   if (transform_ == Transform::transpose) {
     transpose(parts_[0], first, last, to);
+  } else if (transform_ == Transform::add_one) {
+    const LoadedTensor rows = parts_[0].rows(first, last);
+    const std::span values(reinterpret_cast<float*>(to), static_cast<size_t>(made->type.elements()));
+    rows->type.dtype->decode(rows->data, values.data(), values.size());
+    for (float& v : values) v += 1;
   } else if (in_order) {
     for (int64_t at = first; at < last;) {
       const int64_t part = at / part_rows, end = std::min(last, (part + 1) * part_rows);

@@ -8,14 +8,25 @@
 
 namespace weft {
 
-extern const Architecture kGpt2, kGptJ, kGptNeoX, kLlama;
+extern const Architecture kGemma, kGemma2, kGemma3, kGpt2, kGptJ, kGptNeoX, kGranite, kLlama, kOlmo2, kPhi3, kQwen2,
+    kQwen2Moe, kQwen3, kQwen3Moe;
 
 namespace {
 constexpr std::array kAll = {
+    &kGemma,    //
+    &kGemma2,   //
+    &kGemma3,   //
     &kGpt2,     //
     &kGptJ,     //
     &kGptNeoX,  //
-    &kLlama,    //
+    &kGranite,
+    &kLlama,     //
+    &kOlmo2,     //
+    &kPhi3,      //
+    &kQwen2,     //
+    &kQwen2Moe,  //
+    &kQwen3,     //
+    &kQwen3Moe,  //
 };
 
 std::vector<std::string_view> names() {

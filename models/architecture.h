@@ -20,6 +20,7 @@ enum class Transform : uint8_t {
   none,
   transpose,     // GPT-2's Conv1D stores [in, out]
   rotary_pairs,  // rows of a head from (i, i + d / 2) pairs to (2i, 2i + 1): Llama's q and k
+  add_one,       // vectors, in f32: Gemma stores the gains of its norms less 1
   split_qkv,     // rows from [head][q, k, v][d] to [q, k, v][head][d]: NeoX, BLOOM
 };
 

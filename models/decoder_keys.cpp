@@ -9,6 +9,8 @@ namespace weft {
 namespace {
 
 constexpr std::string_view kActivationKey = "hidden_activation";
+constexpr std::string_view kPatternKey = "attention.sliding_window_pattern";
+constexpr std::string_view kDenseLayersKey = "dense_layers";
 // A file that says more is not a model.
 constexpr int64_t kMostLayers = 1 << 16;
 constexpr int64_t kMostExperts = 1 << 17;  // of all layers
@@ -70,6 +72,7 @@ DecoderKeys::DecoderKeys(const Metadata& m, std::string_view arch_name, const De
   window = size_or("attention.sliding_window", 0);
   require(window >= 0 && window <= INT32_MAX, "{}: the window is {}", arch, window);
   activation = m.has(key(kActivationKey)) ? parse_activation(m.text(key(kActivationKey))) : defaults.activation;
+  yarn_truncate = defaults.yarn_truncate;
   require(!is_gated(activation), "{} is {}, expected its ungated name", key(kActivationKey), to_string(activation));
 }
 
@@ -86,10 +89,78 @@ SoftmaxContext DecoderKeys::attention(Rotary rotary) const {
   return op;
 }
 
-ExpertKeys::ExpertKeys(const Metadata& m, const DecoderKeys& keys) {
-  const auto size = [&](std::string_view name, int64_t otherwise) {
-    return m.integer(fmt::format("{}.{}", keys.arch, name), otherwise);
-  };
+std::vector<bool> periodic_windows(int64_t n_layer, int64_t period) {
+  std::vector<bool> flags;
+  for (int64_t i = 0; i < n_layer; ++i) flags.push_back(period == 0 || i % period < period - 1);
+  return flags;
+}
+
+std::vector<int64_t> layer_windows(const Metadata& m, const DecoderKeys& keys, int64_t period) {
+  const std::string key = fmt::format("{}.{}", keys.arch, kPatternKey);
+  std::vector<bool> flags;
+  const MetaValue* value = m.find(key);
+  const auto* array = value == nullptr ? nullptr : std::get_if<MetaArray>(value);
+  if (array != nullptr) {
+    const auto* stated = std::get_if<std::vector<bool>>(array);
+    require(stated != nullptr && static_cast<int64_t>(stated->size()) == keys.n_layer,
+            "{} is not a flag for each of {} layers", key, keys.n_layer);
+    flags = *stated;
+  } else {
+    const int64_t stated = m.integer(key, period);
+    require(stated >= 0, "{} is {}", key, stated);
+    flags = periodic_windows(keys.n_layer, stated);
+  }
+  std::vector<int64_t> windows;
+  for (const bool slides : flags) windows.push_back(slides ? keys.window : 0);
+  return windows;
+}
+
+void layer_windows_from_hf(const HfConfig& config, int64_t window, const std::vector<bool>& otherwise, int64_t period,
+                           KeyWriter& out) {
+  std::vector<bool> flags = otherwise;
+  if (const std::vector<std::string> types = config.texts("layer_types"); !types.empty()) {
+    require(types.size() == otherwise.size(), "layer_types has {} items for {} layers", types.size(), otherwise.size());
+    for (size_t i = 0; i < types.size(); ++i) {
+      require(types[i] == "full_attention" || types[i] == "sliding_attention", "layer_types: {} is not supported",
+              types[i]);
+      flags[i] = types[i] == "sliding_attention";
+      require(!flags[i] || window > 0, "layer_types has sliding_attention, but there is no sliding_window");
+    }
+  }
+  require(window >= 0, "sliding_window is {}", window);
+  if (window > 0) out.size("attention.sliding_window", window);
+  else flags.assign(flags.size(), false);
+  if (flags != periodic_windows(static_cast<int64_t>(flags.size()), period)) {
+    out.metadata.set(out.name(kPatternKey), MetaArray(flags));
+  }
+}
+
+void upper_windows_from_hf(const HfConfig& config, KeyWriter& out) {
+  const bool slides = config.boolean("use_sliding_window", false);
+  const int64_t stated = config.integer("sliding_window", slides ? 4096 : 0);
+  const int64_t first = config.integer("max_window_layers", 28);
+  std::vector<bool> flags(layer_count(config));
+  for (size_t i = 0; i < flags.size(); ++i) flags[i] = static_cast<int64_t>(i) >= first;
+  layer_windows_from_hf(config, slides ? stated : 0, flags, 0, out);
+}
+
+size_t layer_count(const HfConfig& config) {
+  const int64_t n = config.integer("num_hidden_layers");
+  require(n > 0 && n <= kMostLayers, "num_hidden_layers is {}", n);
+  return static_cast<size_t>(n);
+}
+
+ExpertKeys::ExpertKeys(const Metadata& m, const DecoderKeys& keys, bool norm_by_default)
+    : dense(static_cast<size_t>(keys.n_layer), false) {
+  const auto key = [&](std::string_view name) { return fmt::format("{}.{}", keys.arch, name); };
+  const auto size = [&](std::string_view name, int64_t otherwise) { return m.integer(key(name), otherwise); };
+  weights_norm = m.boolean(key("expert_weights_norm"), norm_by_default);
+  if (m.has(key(kDenseLayersKey))) {
+    for (const int64_t layer : m.integers(key(kDenseLayersKey))) {
+      require(layer >= 0 && layer < keys.n_layer, "{}: there is no layer {}", key(kDenseLayersKey), layer);
+      dense[static_cast<size_t>(layer)] = true;
+    }
+  }
   count = size("expert_count", 0);
   used = size("expert_used_count", 0);
   d_ff = size("expert_feed_forward_length", keys.d_ff);
@@ -98,6 +169,24 @@ ExpertKeys::ExpertKeys(const Metadata& m, const DecoderKeys& keys) {
   require(count <= kMostExperts / keys.n_layer, "{}: {} layers of {} experts are too many", keys.arch, keys.n_layer,
           count);
   require(d_ff > 0 && d_ff <= INT32_MAX, "{}: the feed-forward width of experts is {}", keys.arch, d_ff);
+}
+
+void expert_keys_from_hf(const HfConfig& config, bool weights_norm, KeyWriter& out) {
+  out.size("expert_count", config.integer({"num_experts", "num_local_experts"}));
+  out.size("expert_used_count", config.integer("num_experts_per_tok"));
+  out.size("expert_feed_forward_length", config.integer("moe_intermediate_size"));
+  const bool norm = config.boolean("norm_topk_prob", false);
+  if (norm != weights_norm) out.flag("expert_weights_norm", norm);
+  const auto n_layer = static_cast<int64_t>(layer_count(config));
+  const int64_t step = config.integer("decoder_sparse_step", 1);
+  const std::vector<int64_t> stated = config.integers("mlp_only_layers");
+  require(step > 0, "decoder_sparse_step is {}", step);
+  std::vector<int32_t> dense;
+  for (int64_t i = 0; i < n_layer; ++i) {
+    const bool sparse = (i + 1) % step == 0 && std::ranges::find(stated, i) == stated.end();
+    if (!sparse) dense.push_back(static_cast<int32_t>(i));
+  }
+  if (!dense.empty()) out.metadata.set(out.name(kDenseLayersKey), MetaArray(dense));
 }
 
 void KeyWriter::size(std::string_view key, int64_t value) {
@@ -135,7 +224,7 @@ KeyWriter decoder_keys_from_hf(const HfConfig& config, std::string_view arch, co
   keys.real(epsilon_key(defaults.norm),
             config.real({"rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_epsilon", "norm_eps"},
                         defaults.norm_eps));
-  const std::string stated = config.text({"hidden_act", "activation_function", "activation", "hidden_activation"}, "");
+  const std::string stated = config.text({"hidden_activation", "hidden_act", "activation_function", "activation"}, "");
   const Activation activation = stated.empty() ? defaults.activation : activation_from_hf(stated);
   if (activation != defaults.activation) keys.text(kActivationKey, std::string(to_string(activation)));
   return keys;

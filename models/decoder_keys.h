@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "models/architecture.h"
 #include "models/hf_config.h"
@@ -20,6 +21,7 @@ struct DecoderDefaults {
   int64_t d_ff_per_d_model = 0;              // 0: must be stated
   int64_t context = 0;                       // 0: must be stated
   double theta = 10000;
+  bool yarn_truncate = true;  // as in RopeDefaults
 };
 
 /// Read and checked; throws Error on a size that is missing or out of range.
@@ -33,18 +35,13 @@ struct DecoderKeys {
   float scale;  // of scores
   int64_t window;
   Activation activation;  // ungated
+  bool yarn_truncate;
 
   int64_t q_rows() const { return n_head * d_head; }
   int64_t kv_rows() const { return n_kv_head * d_head; }
   ModelShape shape() const { return {context, n_layer, n_vocab, n_kv_head, d_head}; }
   /// Heads, scale and window; with `rotary`, its dimension and theta.
   SoftmaxContext attention(Rotary rotary = Rotary::none) const;
-};
-
-/// Of a mixture of experts; count is 0 where there is none.
-struct ExpertKeys {
-  ExpertKeys(const Metadata& metadata, const DecoderKeys& keys);
-  int64_t count, used, d_ff;
 };
 
 /// ARCH.* keys in the making.
@@ -66,6 +63,38 @@ class KeyWriter {
  private:
   std::string arch_;
 };
+
+/// How far back each layer sees, its own token included; 0: everything. ARCH.attention.sliding_window holds in the
+/// layers that ARCH.attention.sliding_window_pattern says: a flag for each, or a period n of which all but the last do
+/// (1: none, 0: all of them). Absent: `period`.
+std::vector<int64_t> layer_windows(const Metadata& metadata, const DecoderKeys& keys, int64_t period = 0);
+/// Both keys: a window of `window` tokens (0: none) in the layers that layer_types calls sliding_attention, or where it
+/// is absent in those of `otherwise`. The pattern is left out where `period` says the same. Throws Error on other types
+/// of layers.
+void layer_windows_from_hf(const HfConfig& config, int64_t window, const std::vector<bool>& otherwise, int64_t period,
+                           KeyWriter& out);
+/// The same of the families where use_sliding_window lets the layers from max_window_layers on slide.
+void upper_windows_from_hf(const HfConfig& config, KeyWriter& out);
+/// num_hidden_layers, checked.
+size_t layer_count(const HfConfig& config);
+/// The flags of a period.
+std::vector<bool> periodic_windows(int64_t n_layer, int64_t period);
+
+/// Of a mixture of experts; count is 0 where there is none.
+struct ExpertKeys {
+  /// `weights_norm`: whether the weights of a token's experts sum to 1 where ARCH.expert_weights_norm is absent.
+  ExpertKeys(const Metadata& metadata, const DecoderKeys& keys, bool weights_norm = true);
+
+  int64_t count, used, d_ff;
+  bool weights_norm;
+  std::vector<bool> dense;  // by layer: those of ARCH.dense_layers, weft's own key, have an ordinary MLP
+
+  bool in_layer(int64_t layer) const { return count > 0 && !dense[static_cast<size_t>(layer)]; }
+};
+
+/// Their keys, from the spellings of the families that choose experts by softmax. Dense layers are those of
+/// mlp_only_layers, and all but every decoder_sparse_step-th.
+void expert_keys_from_hf(const HfConfig& config, bool weights_norm, KeyWriter& out);
 
 /// Sizes, epsilon and activation of config.json in the spellings of all its classes; the head dimension where it is
 /// stated. Nothing of rotary embeddings: see rope_from_hf.

@@ -30,6 +30,22 @@ Value Forward::weight(const std::string& name) {
   return it->second;
 }
 
+Value Forward::weight_rows(const std::string& name, int64_t first, int64_t count) {
+  const Tensor* whole = model.find(name);
+  require(whole != nullptr, "{}: tensor {} is missing", model.path(), name);
+  const int64_t rows = whole->type.shape.rows();
+  require(first >= 0 && count >= 0 && first <= rows - count, "{}: rows [{}, {}) of {}, which has {}", model.path(),
+          first, first + count, name, rows);
+  const std::string label = fmt::format("{}[{}:{}]", name, first, first + count);
+  const auto [it, added] = weights_.try_emplace(label);
+  if (added) {
+    const Tensor view{{whole->type.dtype, {count, whole->type.shape.columns()}},
+                      whole->data + static_cast<size_t>(first) * whole->type.row_bytes()};
+    it->second = graph.weight(label, view);
+  }
+  return it->second;
+}
+
 Forward::RowBlocks Forward::row_blocks(int64_t layer, std::initializer_list<std::string_view> names) {
   RowBlocks blocks;
   for (const std::string_view name : names) {

@@ -28,6 +28,7 @@ struct KvLayout {
   DType dtype;
   int64_t pages = 0;      // in all, shared by the sequences
   int64_t page_size = 0;  // tokens
+  int64_t context = 0;    // tokens a sequence may have
 };
 
 class Forward {
@@ -49,12 +50,17 @@ class Forward {
   Value weight(const std::string& name);
   /// "blk.3.attn_norm.weight" from (3, "attn_norm.weight").
   Value block_weight(int64_t layer, std::string_view name) { return weight(fmt::format("blk.{}.{}", layer, name)); }
+  /// Rows [first, first + count) of the matrix of that name, which must exist: a view, without a copy.
+  Value weight_rows(const std::string& name, int64_t first, int64_t count);
   /// Tensors of a layer that are multiplied as one matrix, and their biases: all of them or none.
   struct RowBlocks {
     std::vector<Value> weights, biases;
   };
   /// From ("attn_q", "attn_k", "attn_v").
   RowBlocks row_blocks(int64_t layer, std::initializer_list<std::string_view> names);
+
+  /// Tokens that a sequence of the session may have.
+  int64_t context() const { return kv_.context; }
 
   /// A vector of numbers known now, [n] f32.
   Value vector(const std::vector<float>& values);

@@ -178,6 +178,9 @@ std::vector<std::string> HfConfig::texts(std::string_view name) const {
 std::vector<int64_t> HfConfig::integers(std::string_view name) const {
   return has(name) ? fields_.integers(name) : std::vector<int64_t>();
 }
+std::vector<double> HfConfig::reals(std::string_view name) const {
+  return has(name) ? fields_.reals(name) : std::vector<double>();
+}
 
 void HfConfig::require_off(const FieldNames& names) const {
   for (const std::string_view name : names) {

@@ -46,6 +46,7 @@ class HfConfig {
   std::string text(const FieldNames& names, std::string_view otherwise) const;
   std::vector<std::string> texts(std::string_view name) const;  // empty if it is not there
   std::vector<int64_t> integers(std::string_view name) const;   // empty if it is not there
+  std::vector<double> reals(std::string_view name) const;       // empty if it is not there
 
   /// For fields that are honoured only where they change nothing. Throws Error naming the field.
   void require_off(const FieldNames& names) const;                   // false, 0, or not there

@@ -53,6 +53,12 @@ class TensorList {
   }
   TensorSpec& add(std::string_view gguf, std::string_view hf, Shape weight) { return add(gguf, hf, weight, {}); }
 
+  /// One whose names have no ".weight" to add.
+  TensorSpec& add_named(std::string_view gguf, std::string_view hf, Shape shape) {
+    return all_.emplace_back(TensorSpec{
+        .gguf = fmt::format("{}{}", gguf_prefix_, gguf), .hf = {fmt::format("{}{}", hf_prefix_, hf)}, .shape = shape});
+  }
+
   /// The matrices of `count` experts, stacked: hf names hold "{}" where the expert's number stands.
   TensorSpec& add_experts(std::string_view gguf, std::string_view hf, int64_t count, Shape one) {
     TensorSpec spec{.gguf = fmt::format("{}{}.weight", gguf_prefix_, gguf), .hf = {}, .shape = {count, one[0], one[1]}};

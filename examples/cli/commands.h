@@ -37,6 +37,7 @@ struct RunOptions {
   std::string precision = "fast";
   std::string kv_type;
   int64_t context = 0;
+  int64_t enough = 0;  // of context, where none is asked for: see SessionOptions
   std::vector<std::string> place;
   std::string quantize;
   std::string gpu_memory = "auto";

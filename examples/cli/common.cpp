@@ -86,6 +86,7 @@ Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* o
                          .precision = parse_precision(options.precision),
                          .kv_type = options.kv_type.empty() ? DType{} : quant::find(options.kv_type),
                          .context = options.context,
+                         .enough = options.enough,
                          .max_sequences = max_sequences,
                          .fallback = options.fallback,
                          .place = {},

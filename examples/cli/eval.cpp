@@ -47,13 +47,14 @@ std::vector<int32_t> read_ids(const std::string& path) {
 void evaluate(const Options& options) {
   const std::vector<int32_t> ids = options.ids_file.empty() ? parse_ids(options.ids) : read_ids(options.ids_file);
   require(!ids.empty(), "eval: there are no ids");
-  Engine engine(options.run);
+  RunOptions run = options.run;
+  run.enough = static_cast<int64_t>(ids.size()) + std::max<int64_t>(0, options.n_predict - 1);
+  Engine engine(run);
   Session& session = engine.session();
   const int sequence = session.open_sequence();
   const auto n_vocab = static_cast<size_t>(session.n_vocab());
-  require(static_cast<int64_t>(ids.size()) + options.n_predict - (options.n_predict > 0 ? 1 : 0) <= session.context(),
-          "eval: {} ids and {} to predict do not fit the context of {}", ids.size(), options.n_predict,
-          session.context());
+  require(run.enough <= session.context(), "eval: {} ids and {} to predict do not fit the context of {}", ids.size(),
+          options.n_predict, session.context());
 
   const size_t chunk = options.chunk > 0 ? static_cast<size_t>(options.chunk) : ids.size();
   std::vector<float> logits;

@@ -8,11 +8,12 @@
 namespace weft {
 namespace {
 
-int64_t context_of(const Model& model, int64_t asked) {
+int64_t context_of(const Model& model, int64_t asked, int64_t enough) {
   const int64_t limit = model.shape().context_length;
   require(asked >= 0, "--ctx must be positive, given {}", asked);
   require(asked <= limit, "--ctx {}: the model was made for {} tokens", asked, limit);
-  return asked > 0 ? asked : limit;
+  if (asked > 0) return asked;
+  return enough > 0 ? std::min(enough, limit) : limit;
 }
 
 }  // namespace
@@ -28,7 +29,7 @@ Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
       runtime_(runtime),
       options_(std::move(options)),
       devices_(runtime.devices(options_.backend)),
-      cache_(context_of(model, options_.context), options_.max_sequences, kPageSize) {
+      cache_(context_of(model, options_.context, options_.enough), options_.max_sequences, kPageSize) {
   if (!options_.kv_type) {
     options_.kv_type = options_.precision == Precision::exact ? DType(quant::f32) : DType(quant::f16);
   }
@@ -38,7 +39,7 @@ Runner& Session::runner(const PlanKey& key, const Workload& workload) {
   const auto it = runners_.find(key);
   if (it != runners_.end()) return *it->second;
   Graph graph;
-  Forward forward(graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size()});
+  Forward forward(graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size(), context()});
   graph.output("logits", model_.architecture().forward(forward));
   CompileOptions compile_options = CompileOptions::from(runtime_.env());
   compile_options.workload = workload;
@@ -126,7 +127,7 @@ Cost Session::step_cost(const Workload& workload) const {
   Graph graph;
   const PlanKey key{
       .tokens = workload.tokens, .logits = workload.logits, .sequences = workload.sequences, .kv_pages = 1};
-  Forward forward(graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size()});
+  Forward forward(graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size(), context()});
   graph.output("logits", model_.architecture().forward(forward));
   Cost total;
   for (const Node& node : graph.nodes()) {

@@ -1,0 +1,72 @@
+// Qwen3: Qwen2 without its biases, with RMSNorm of each head of q and k, and heads whose width is stated. Source: Yang
+// et al., arXiv:2505.09388; Hugging Face Qwen3ForCausalLM; the GGUF architecture "qwen3".
+#include "models/blocks.h"
+#include "models/rope_scaling.h"
+#include "ops/embedding.h"
+
+namespace weft {
+namespace {
+
+constexpr DecoderDefaults kDefaults{.norm = NormKind::rms, .norm_eps = 1e-6, .activation = Activation::silu};
+constexpr int64_t kHeadDim = 128;  // where config.json says nothing
+
+DecoderKeys keys_of(const Metadata& m) { return {m, "qwen3", kDefaults}; }
+
+Metadata from_hf(const HfConfig& config) {
+  KeyWriter keys = rotary_decoder_keys_from_hf(config, "qwen3", kDefaults, kHeadDim);
+  config.boolean("attention_bias", false);  // the biases are there or not
+  upper_windows_from_hf(config, keys);
+  return keys.metadata;
+}
+
+std::vector<DerivedTensor> derived_from_hf(const HfConfig& config) {
+  return rope_factor_tensors(config, config.integer("head_dim", kHeadDim));
+}
+
+ModelShape shape(const Metadata& m) { return keys_of(m).shape(); }
+
+std::vector<TensorSpec> tensors(const Metadata& m) {
+  const DecoderKeys c = keys_of(m);
+  TensorList list;
+  list.add("token_embd", "model.embed_tokens", {c.n_vocab, c.d_model});
+  list.add("output_norm", "model.norm", {c.d_model});
+  list.add_output("lm_head", {c.n_vocab, c.d_model});
+  list_rope_factors(list, c.rotary_dim);
+  for (int64_t i = 0; i < c.n_layer; ++i) {
+    list.layer(i, fmt::format("model.layers.{}.", i));
+    list.add("attn_norm", "input_layernorm", {c.d_model});
+    list_attention(list, c);
+    list.add("attn_q_norm", "self_attn.q_norm", {c.d_head});
+    list.add("attn_k_norm", "self_attn.k_norm", {c.d_head});
+    list.add("ffn_norm", "post_attention_layernorm", {c.d_model});
+    list_gated_mlp(list, c);
+  }
+  return list.take();
+}
+
+Value forward(Forward& f) {
+  const DecoderKeys c = keys_of(f.metadata);
+  const std::vector<int64_t> windows = layer_windows(f.metadata, c);
+  RotaryAttention attention = rotary_attention(f, c, Rotary::half);
+  Value x = f.graph.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
+  for (int64_t i = 0; i < c.n_layer; ++i) {
+    const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
+    attention.op.window = static_cast<int>(windows[static_cast<size_t>(i)]);
+    x = rms_gated_mlp(f, i, x, rms_attention(f, i, x, c, attention), c);
+  }
+  return f.logits(x, NormKind::rms, c.norm_eps);
+}
+
+}  // namespace
+
+extern const Architecture kQwen3;  // declared in all.cpp
+const Architecture kQwen3{.name = "qwen3",
+                          .hf_model_types = {"qwen3"},
+                          .hf_prefix = "",
+                          .from_hf = from_hf,
+                          .derived_from_hf = derived_from_hf,
+                          .shape = shape,
+                          .tensors = tensors,
+                          .forward = forward};
+
+}  // namespace weft
