@@ -1,11 +1,28 @@
 #include "backends/all.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cstdio>
 
 #include "backends/cpu/cpu.h"
+#include "backends/cpu/machine.h"
 #include "backends/ref/ref.h"
 
 namespace weft {
+
+namespace {
+
+/// More threads than cores wait for each other and read no faster.
+int threads_that_help(int asked) {
+  const int cores = cpu::usable_cores();
+  if (asked <= cores) return asked;
+  fmt::print(stderr, "weft: {} threads were asked for, this process may use {} core{}: running {}\n", asked, cores,
+             cores == 1 ? "" : "s", cores);
+  return cores;
+}
+
+}  // namespace
 
 std::vector<std::unique_ptr<Backend>> make_backends(const Env& env, const BackendOptions& options) {
   for (const std::string& name : env.backends) {
@@ -15,7 +32,9 @@ std::vector<std::unique_ptr<Backend>> make_backends(const Env& env, const Backen
     return env.backends.empty() || std::ranges::find(env.backends, name) != env.backends.end();
   };
   std::vector<std::unique_ptr<Backend>> backends;
-  if (wanted("cpu")) backends.push_back(make_cpu_backend({.threads = options.threads, .isa = env.cpu_isa, .pack = options.pack}));
+  if (wanted("cpu"))
+    backends.push_back(
+        make_cpu_backend({.threads = threads_that_help(options.threads), .isa = env.cpu_isa, .pack = options.pack}));
   if (wanted("ref")) backends.push_back(make_ref_backend());
   return backends;
 }

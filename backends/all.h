@@ -10,7 +10,7 @@
 namespace weft {
 
 struct BackendOptions {
-  int threads = 0;   // of the cpu backend; 0 = the physical cores this process may use
+  int threads = 0;   // of the cpu backend; 0, or more than there are: the physical cores this process may use
   bool pack = true;  // kernels may ask for packed copies of weights
 };
 

@@ -102,6 +102,8 @@ class Segment {
   /// Starts the work; what it writes is visible after wait().
   virtual void launch() = 0;
   virtual void wait() = 0;
+  /// What it is made of, for WEFT_DEBUG=2: "96 phases, 81 barriers".
+  virtual std::string describe() const { return {}; }
 };
 
 /// One way to run one op, or a chain of ops, on one backend.

@@ -120,6 +120,17 @@ void Runner::bind_segment(const SegmentPlan& segment, std::span<const size_t> st
   bound_.push_back({&segment, {steps.begin(), steps.end()}, device.backend->finish(std::move(recorded))});
 }
 
+/// Says what the segment is when its steps run as one; observed, each runs alone.
+void Runner::describe(const SegmentPlan& segment) {
+  if (runtime_.env().debug < 2) return;
+  bind_segment(segment, segment.steps);
+  const std::string text = bound_.back().work->describe();
+  bound_.pop_back();
+  if (text.empty()) return;
+  fmt::print(stderr, "weft: plan of {} tokens on {}: {} steps, {}\n", plan_.workload.tokens,
+             plan_.devices[static_cast<size_t>(segment.device)].info().name, segment.steps.size(), text);
+}
+
 void Runner::bind() {
   do {  // growing one device's arena may not move another, but two plans may grow in turn
     bound_generation_ = memory_.generation;
@@ -131,6 +142,7 @@ void Runner::bind() {
   bound_.clear();
   for (const SegmentPlan& segment : plan_.segments) {
     if (observed_ && !segment.once) {
+      describe(segment);
       for (size_t i = 0; i < segment.steps.size(); ++i) bind_segment(segment, std::span(segment.steps).subspan(i, 1));
     } else {
       bind_segment(segment, segment.steps);

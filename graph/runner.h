@@ -41,6 +41,7 @@ class Runner {
  private:
   void bind();
   void bind_segment(const SegmentPlan& segment, std::span<const size_t> steps);
+  void describe(const SegmentPlan& segment);
   Tensor tensor_of(Value value, int device, const Layout* layout);
   std::byte* address_of(Value value, int device) const;
   void copy(const Copy& copy);

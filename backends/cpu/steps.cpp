@@ -1,5 +1,7 @@
 #include "backends/cpu/steps.h"
 
+#include <fmt/format.h>
+
 #include <new>
 
 namespace weft::cpu {
@@ -72,6 +74,8 @@ CpuSegment::CpuSegment(CpuSteps&& steps)
 }
 
 CpuSegment::~CpuSegment() { ::operator delete (scratch_, std::align_val_t{kAlign}); }
+
+std::string CpuSegment::describe() const { return fmt::format("{} phases, {} barriers", n_phases(), n_barriers_); }
 
 void CpuSegment::launch() { team_.run(member_); }
 

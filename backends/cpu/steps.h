@@ -86,6 +86,7 @@ class CpuSegment : public Segment {
 
   void launch() override;
   void wait() override {}
+  std::string describe() const override;
   int n_barriers() const { return n_barriers_; }
   int n_phases() const { return static_cast<int>(phases_.size()); }
 

@@ -1,8 +1,12 @@
 #include "backends/cpu/team.h"
 
 #include <immintrin.h>
+#include <linux/futex.h>
 #include <omp.h>
-#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <limits>
 
 #include "backends/cpu/machine.h"
 
@@ -12,20 +16,24 @@ namespace {
 // About 20 µs of spinning: several times the longest wait between balanced phases.
 constexpr int kSpins = 1000;
 
-template <typename Done>
-void spin_until(Done done) {
-  for (int i = 0; i < kSpins; ++i) {
-    if (done()) return;
-    _mm_pause();
-  }
-  while (!done()) sched_yield();
+long futex(std::atomic<uint32_t>& word, int operation, uint32_t value) {
+  static_assert(sizeof word == sizeof(uint32_t));
+  return syscall(SYS_futex, &word, operation, value, nullptr, nullptr, 0);
 }
 
 }  // namespace
 
-void Barrier::wait_past(uint32_t epoch) const {
-  spin_until([&] { return epoch_.load(std::memory_order_acquire) != epoch; });
+void Barrier::wait_past(uint32_t epoch) {
+  for (int i = 0; i < kSpins; ++i) {
+    if (epoch_.load(std::memory_order_acquire) != epoch) return;
+    _mm_pause();
+  }
+  sleepers_.fetch_add(1, std::memory_order_seq_cst);
+  while (epoch_.load(std::memory_order_seq_cst) == epoch) futex(epoch_, FUTEX_WAIT_PRIVATE, epoch);
+  sleepers_.fetch_sub(1, std::memory_order_relaxed);
 }
+
+void Barrier::wake() { futex(epoch_, FUTEX_WAKE_PRIVATE, std::numeric_limits<int>::max()); }
 
 int default_threads() { return usable_cores(); }
 

@@ -9,25 +9,28 @@
 
 namespace weft::cpu {
 
-/// All threads arrive, then all leave; what was written before is visible after. Spins briefly, then yields, so an
-/// oversubscribed machine still moves.
+/// All threads arrive, then all leave; what was written before is visible after. Spins briefly, then sleeps, so that a
+/// busy machine gives the processor to the thread that is waited for.
 class Barrier {
  public:
   void wait(int n_threads) {
     const uint32_t epoch = epoch_.load(std::memory_order_relaxed);  // cannot advance before this thread arrives
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) == n_threads - 1) {
       arrived_.store(0, std::memory_order_relaxed);
-      epoch_.store(epoch + 1, std::memory_order_release);
+      epoch_.store(epoch + 1, std::memory_order_seq_cst);
+      if (sleepers_.load(std::memory_order_seq_cst) > 0) wake();
     } else {
       wait_past(epoch);
     }
   }
 
  private:
-  void wait_past(uint32_t epoch) const;
+  void wait_past(uint32_t epoch);
+  void wake();
 
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<uint32_t> epoch_{0};
+  std::atomic<int> sleepers_{0};  // who counts itself here before it sees an old epoch is woken
 };
 
 /// Threads this process may use: physical cores in its affinity mask, at most its cgroup's cpu quota, at least 1.

@@ -28,6 +28,7 @@ struct Sink {
     clear();
   }
   WEFT_INLINE void clear() {
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) acc[t] = zero_i();
   }
   WEFT_INLINE const QuantizedBlock& at(int t, int group) const { return x[t * stride + group]; }
@@ -35,15 +36,19 @@ struct Sink {
 
   WEFT_INLINE void nibbles(I q, int i) {
     narrow = true;
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) acc[t] = dot_nibbles(acc[t], q, columns(t, i));
   }
   WEFT_INLINE void dot(I q, int i) {
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) acc[t] = WEFT_ISA::dot(acc[t], q, columns(t, i));
   }
   WEFT_INLINE void biased(I q, int i) {
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) acc[t] = dot_biased(acc[t], q, columns(t, i));
   }
   WEFT_INLINE void scale(int group, V factor) {
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       const V sum = to_float(narrow ? widen(acc[t]) : acc[t]) * factor;
       sums[t] = fma(sum, set(at(t, group).d), sums[t]);
@@ -51,10 +56,12 @@ struct Sink {
     clear();
   }
   WEFT_INLINE void shift(int group, V by) {
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) sums[t] = fma(by, set(at(t, group).sum), sums[t]);
   }
   WEFT_INLINE void half_scale(int group, int, V factor) { scale(group, factor); }
   WEFT_INLINE void half_shift(int group, int half, V by) {
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) sums[t] = fma(by, set(at(t, group).half[half]), sums[t]);
   }
 };
@@ -63,22 +70,25 @@ struct Sink {
 template <Format F, int T>
 void tile(const std::byte* w, const QuantizedBlock* x, int64_t x_stride, int64_t k, float (&out)[T][kPackedRows]) {
   using Block = Rows16<F>;
-  constexpr int kParts = kPackedRows / kLanes;
-  V sums[kParts][T];
-  for (int part = 0; part < kParts; ++part) {
-    for (int t = 0; t < T; ++t) sums[part][t] = set(0);
+  for (int t = 0; t < T; ++t) {
+    for (int row = 0; row < kPackedRows; row += kLanes) store(out[t] + row, set(0));
   }
   for (int64_t i = 0; i < k; i += Block::kElems, w += Block::kBytes, x += Block::kElems / kQuantizedElems) {
     for (int64_t line = 0; line < Block::kBytes; line += 64) {  // past the weight is harmless: it never faults
       _mm_prefetch(reinterpret_cast<const char*>(w + kAhead + line), _MM_HINT_T0);
     }
-    for (int part = 0; part < kParts; ++part) {
-      Sink<T> sink(sums[part], x, x_stride);
-      Block::block(w, part * kLanes, sink);
+#pragma GCC unroll 1
+    for (int row = 0; row < kPackedRows; row += kLanes) {
+      V sums[T];
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) sums[t] = load(out[t] + row);
+      const QuantizedBlock* blocks = x;
+      asm volatile("" : "+r"(blocks));  // or the broadcasts of all parts are hoisted, into registers there are not
+      Sink<T> sink(sums, blocks, x_stride);
+      Block::block(w, row, sink);
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) store(out[t] + row, sums[t]);
     }
-  }
-  for (int part = 0; part < kParts; ++part) {
-    for (int t = 0; t < T; ++t) store(out[t] + part * kLanes, sums[part][t]);
   }
 }
 
@@ -89,6 +99,7 @@ void tile_of(const PackedMatmul& m, int64_t row, int64_t token) {
   tile<F, T>(m.w + row / kPackedRows * tile_bytes, m.x + token * m.x_stride, m.x_stride, m.k, out);
   const int64_t first = row < m.first_row ? m.first_row : row;
   const int64_t end = m.first_row + m.n_rows, last = row + kPackedRows < end ? row + kPackedRows : end;
+#pragma GCC unroll 8
   for (int t = 0; t < T; ++t) {
     float* to = m.out + (token + t) * m.out_stride - m.first_row;
     for (int64_t n = first; n < last; ++n) to[n] = out[t][n - row];
