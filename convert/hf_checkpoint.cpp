@@ -1,14 +1,18 @@
 #include "convert/hf_checkpoint.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <set>
 
+#include "convert/expert_layout.h"
 #include "convert/json.h"
 #include "convert/mapped_file.h"
 #include "convert/tokenizer_json.h"
 #include "ops/quant/f32.h"
+#include "ops/quant/mxfp4.h"
 
 namespace weft {
 namespace {
@@ -132,6 +136,11 @@ void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
   Shape part_shape = spec.shape;
   if (spec.hf.size() > 1) part_shape = Shape(spec.shape.dims().subspan(1));
   if (spec.transform == Transform::transpose) part_shape = {spec.shape[1], spec.shape[0]};
+  if (spec.transform == Transform::every_nth) part_shape.set(1, spec.shape[1] * spec.parts);
+  if (spec.transform == Transform::expert_columns) {
+    if (bind_mxfp4(spec, spec.hf.front())) return;
+    part_shape = {spec.shape[0], spec.shape[2], spec.shape[1] * spec.parts};
+  }
   for (const std::string& hf : spec.hf) {
     const std::string with_prefix = std::string(prefix) + hf;
     std::string name = files_.find(with_prefix) != nullptr ? with_prefix : hf;
@@ -160,6 +169,12 @@ void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
   } else if (spec.transform == Transform::transpose) {
     tensor.data = own(tensor.type.bytes());
     transpose(from, tensor.data);
+  } else if (spec.transform == Transform::expert_columns) {
+    tensor.data = own(tensor.type.bytes());
+    expert_columns(from, {spec.part, spec.parts}, 0, spec.shape.rows(), tensor.data);
+  } else if (spec.transform == Transform::every_nth) {
+    tensor.data = own(tensor.type.bytes());
+    every_nth(from, {spec.part, spec.parts}, tensor.data);
   } else if (spec.transform == Transform::add_one) {
     tensor.type.dtype = quant::f32;
     tensor.data = own(tensor.type.bytes());
@@ -175,6 +190,27 @@ void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
   }
   names_.push_back(spec.gguf);
   tensors_.emplace(spec.gguf, tensor);
+}
+
+/// Whether the folder has the tensor as NAME_blocks and NAME_scales.
+bool HfCheckpoint::bind_mxfp4(const TensorSpec& spec, const std::string& name) {
+  const SafetensorsEntry* blocks = files_.find(name + "_blocks");
+  const SafetensorsEntry* scales = files_.find(name + "_scales");
+  if (blocks == nullptr || scales == nullptr) return false;
+  const int64_t groups = spec.shape[2] / 32;
+  const std::vector<int64_t> groups_of_rows{spec.shape[0], spec.shape[1] * spec.parts, groups};
+  std::vector<int64_t> bytes_of_groups = groups_of_rows;
+  bytes_of_groups.push_back(16);
+  require(spec.shape[2] % 32 == 0 && blocks->dtype == "U8" && scales->dtype == "U8" &&
+              blocks->shape == bytes_of_groups && scales->shape == groups_of_rows,
+          "{}: tensors {}_blocks and {}_scales are not U8 [{}] and [{}]", folder_, name, name,
+          fmt::join(bytes_of_groups, ", "), fmt::join(groups_of_rows, ", "));
+  Tensor tensor{{quant::mxfp4, spec.shape}};
+  tensor.data = own(tensor.type.bytes());
+  mxfp4_expert_rows(blocks->bytes, scales->bytes, groups, {spec.part, spec.parts}, 0, spec.shape.rows(), tensor.data);
+  names_.push_back(spec.gguf);
+  tensors_.emplace(spec.gguf, tensor);
+  return true;
 }
 
 const Tensor* HfCheckpoint::find(std::string_view name) const {

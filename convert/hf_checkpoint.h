@@ -25,6 +25,7 @@ class HfCheckpoint final : public Checkpoint {
 
  private:
   void bind(const TensorSpec& spec, std::string_view prefix);
+  bool bind_mxfp4(const TensorSpec& spec, const std::string& name);
   std::byte* own(size_t bytes);
 
   std::string folder_;

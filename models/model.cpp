@@ -19,6 +19,16 @@ void check_shape_is_sane(const ModelShape& shape) {
   positive(shape.d_head, "head dimension");
 }
 
+/// But for leading dimensions of 1, which files have or not.
+bool is_same(const Shape& a, const Shape& b) {
+  const auto kept = [](const Shape& shape) {
+    auto dims = shape.dims();
+    while (dims.size() > 1 && dims.front() == 1) dims = dims.subspan(1);
+    return dims;
+  };
+  return std::ranges::equal(kept(a), kept(b));
+}
+
 }  // namespace
 
 Model::Model(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::move(checkpoint)) {
@@ -34,11 +44,13 @@ Model::Model(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::mo
       if (found == nullptr && !spec.required) continue;
       require(found != nullptr, "tensor {} is missing", spec.gguf);
       Tensor tensor = *found;
-      require(tensor.type.shape == spec.shape, "tensor {} is {}, the metadata says {}", spec.gguf,
+      require(is_same(tensor.type.shape, spec.shape), "tensor {} is {}, the metadata says {}", spec.gguf,
               to_string(tensor.type.shape), to_string(spec.shape));
+      tensor.type.shape = spec.shape;
       require(tensor.type.dtype->decode != nullptr && tensor.type.dtype != DType(quant::i32),
               "tensor {} is {}, not a weight type", spec.gguf, tensor.type.dtype.name());
-      if (tensor.type.shape.rank() == 1 && tensor.type.dtype != DType(quant::f32)) {
+      const bool vector = tensor.type.shape.rank() == 1 || spec.gguf.ends_with(".bias");  // of experts: one each
+      if (vector && tensor.type.dtype != DType(quant::f32)) {
         const auto n = static_cast<size_t>(tensor.type.elements());
         converted_.push_back(std::make_unique<float[]>(n));
         tensor.type.dtype->decode(tensor.data, converted_.back().get(), n);
