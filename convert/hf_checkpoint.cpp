@@ -75,6 +75,18 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
 }
 
 void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
+  const auto keep = [&](auto... from) {
+    try {
+      tensors_.emplace(spec.gguf, HfLayout(spec, std::move(from)...));
+    } catch (const Error& error) {
+      throw error.at(folder_);
+    }
+    names_.push_back(spec.gguf);
+  };
+  if (spec.transform == Transform::expert_columns) {
+    auto blocks = files_.packed(spec.hf.front() + "_blocks"), scales = files_.packed(spec.hf.front() + "_scales");
+    if (blocks && scales) return keep(std::move(*blocks), std::move(*scales));
+  }
   std::vector<MappedTensor> parts;
   const Shape part_shape = hf_part_shape(spec);
   for (const std::string& hf : spec.hf) {
@@ -92,13 +104,7 @@ void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
     require(type.dtype == parts.front().type.dtype, "{}: tensor {} is {}, its siblings are {}", folder_, name,
             type.dtype.name(), parts.front().type.dtype.name());
   }
-  if (parts.empty()) return;
-  try {
-    tensors_.emplace(spec.gguf, HfLayout(spec, std::move(parts)));
-  } catch (const Error& error) {
-    throw error.at(folder_);
-  }
-  names_.push_back(spec.gguf);
+  if (!parts.empty()) keep(std::move(parts));
 }
 
 const TensorType* HfCheckpoint::type(std::string_view name) const {

@@ -1,10 +1,13 @@
 #include "convert/hf_layout.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstring>
 #include <span>
 
 #include "ops/quant/f32.h"
+#include "ops/quant/mxfp4.h"
 
 namespace weft {
 namespace {
@@ -26,11 +29,16 @@ void transpose(const MappedTensor& from, int64_t first, int64_t last, std::byte*
   }
 }
 
+/// Of any alignment: only for what copies bytes.
+Tensor view(const MappedTensor& tensor) { return {tensor.type, const_cast<std::byte*>(tensor.data)}; }
+
 }  // namespace
 
 Shape hf_part_shape(const TensorSpec& spec) {
   if (spec.hf.size() > 1) return Shape(spec.shape.dims().subspan(1));
   if (spec.transform == Transform::transpose) return {spec.shape[1], spec.shape[0]};
+  if (spec.transform == Transform::every_nth) return {spec.shape[0], spec.shape[1] * spec.parts};
+  if (spec.transform == Transform::expert_columns) return {spec.shape[0], spec.shape[2], spec.shape[1] * spec.parts};
   return spec.shape;
 }
 
@@ -38,6 +46,7 @@ HfLayout::HfLayout(const TensorSpec& spec, std::vector<MappedTensor> parts)
     : type_{spec.transform == Transform::add_one ? DType(quant::f32) : parts.front().type.dtype, spec.shape},
       transform_(spec.transform),
       heads_(spec.heads),
+      take_{spec.part, spec.parts},
       parts_(std::move(parts)) {
   const int64_t rows = spec.shape[0];
   if (transform_ == Transform::rotary_pairs) {
@@ -48,6 +57,22 @@ HfLayout::HfLayout(const TensorSpec& spec, std::vector<MappedTensor> parts)
     const DType stored = parts_.front().type.dtype;
     require(stored->decode != nullptr, "1 cannot be added to {}", stored.name());
   }
+}
+
+HfLayout::HfLayout(const TensorSpec& spec, PackedTensor blocks, PackedTensor scales)
+    : type_{quant::mxfp4, spec.shape},
+      transform_(spec.transform),
+      heads_(0),
+      take_{spec.part, spec.parts},
+      packed_{std::move(blocks), std::move(scales)} {
+  const int64_t columns = spec.shape[2];
+  const std::vector<int64_t> scales_shape{spec.shape[0], spec.shape[1] * spec.parts, columns / 32};
+  std::vector<int64_t> blocks_shape = scales_shape;
+  blocks_shape.push_back(16);
+  require(columns % 32 == 0 && packed_[0].dtype == "U8" && packed_[1].dtype == "U8" &&
+              packed_[0].shape == blocks_shape && packed_[1].shape == scales_shape,
+          "the blocks and scales of {} are not U8 [{}] and [{}]", spec.hf.front(), fmt::join(blocks_shape, ", "),
+          fmt::join(scales_shape, ", "));
 }
 
 /// Where in the file the tensor's index `row` of its first dimension stands.
@@ -65,6 +90,11 @@ int64_t HfLayout::source_row(int64_t row) const {
 }
 
 LoadedTensor HfLayout::rows(int64_t first, int64_t last) const {
+  if (!packed_.empty()) {
+    auto [made, to] = allocate_tensor({type_.dtype, {last - first, type_.shape.columns()}});
+    mxfp4_expert_rows(packed_[0].bytes, packed_[1].bytes, type_.shape.columns() / 32, take_, first, last, to);
+    return made;
+  }
   const int64_t part_rows = type_.shape.rows() / static_cast<int64_t>(parts_.size());
   const bool in_order = transform_ == Transform::none;
   if (in_order && (first == last || first / part_rows == (last - 1) / part_rows)) {  // within one part
@@ -75,6 +105,11 @@ LoadedTensor HfLayout::rows(int64_t first, int64_t last) const {
   if (made->type.bytes() == 0) return made;
   if (transform_ == Transform::transpose) {
     transpose(parts_[0], first, last, to);
+  } else if (transform_ == Transform::expert_columns) {
+    expert_columns(view(parts_[0]), take_, first, last, to);
+  } else if (transform_ == Transform::every_nth) {
+    const LoadedTensor rows = parts_[0].rows(first, last);
+    every_nth(*rows, take_, to);
   } else if (transform_ == Transform::add_one) {
     const LoadedTensor rows = parts_[0].rows(first, last);
     const std::span values(reinterpret_cast<float*>(to), static_cast<size_t>(made->type.elements()));

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "convert/expert_layout.h"
 #include "convert/mapped_tensor.h"
 #include "models/architecture.h"
 
@@ -13,6 +14,8 @@ class HfLayout {
  public:
   /// Throws Error if the parts do not fit the spec (its heads do not divide the rows).
   HfLayout(const TensorSpec& spec, std::vector<MappedTensor> parts);
+  /// Experts in mxfp4, packed as gpt-oss has them: see convert/expert_layout.h. Throws Error on other sizes.
+  HfLayout(const TensorSpec& spec, PackedTensor blocks, PackedTensor scales);
 
   const TensorType& type() const { return type_; }
   /// Rows [first, last): mapped where the file has them in this order, made otherwise.
@@ -24,7 +27,9 @@ class HfLayout {
   TensorType type_;
   Transform transform_;
   int64_t heads_;
+  Interleaved take_;
   std::vector<MappedTensor> parts_;
+  std::vector<PackedTensor> packed_;  // blocks and scales of mxfp4; else empty
 };
 
 /// The shape of each tensor of the file that the spec names.

@@ -1,7 +1,11 @@
 // A tensor as it lies in a mapped file: what the readers of all weight formats give.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "convert/mapped_file.h"
 #include "models/checkpoint.h"
@@ -18,6 +22,14 @@ struct MappedTensor {
   LoadedTensor rows(int64_t first, int64_t last) const;
   void drop_pages() const { file->drop_pages({data, type.bytes()}); }
   LoadedTensor load() const { return rows(0, type.shape.rows()).reshaped(type.shape); }
+};
+
+/// One whose element type is none of weft's, as the file spells it: weights packed in a way of their own.
+struct PackedTensor {
+  std::string dtype;
+  std::vector<int64_t> shape;
+  std::span<const std::byte> bytes;  // inside `file`
+  std::shared_ptr<const MappedFile> file;
 };
 
 }  // namespace weft

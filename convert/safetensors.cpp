@@ -165,4 +165,10 @@ MappedTensor SafetensorsFile::tensor(std::string_view name) const {
   }
 }
 
+std::optional<PackedTensor> SafetensorsFile::packed(std::string_view name) const {
+  const SafetensorsEntry* entry = find(name);
+  if (entry == nullptr) return {};
+  return PackedTensor{entry->dtype, entry->shape, entry->bytes, file_};
+}
+
 }  // namespace weft

@@ -42,6 +42,7 @@ class SafetensorsFile final : public WeightFile {
   const SafetensorsEntry* find(std::string_view name) const;
   /// The tensor of that name. Throws Error if there is none, or its dtype or rank is not one of weft's.
   MappedTensor tensor(std::string_view name) const override;
+  std::optional<PackedTensor> packed(std::string_view name) const override;
   LoadedTensor load(std::string_view name) const { return tensor(name).load(); }
 
  private:

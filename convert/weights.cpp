@@ -89,6 +89,11 @@ void WeightsFolder::open_index(const std::string& index, bool is_torch) {
   }
 }
 
+std::optional<PackedTensor> WeightsFolder::packed(std::string_view name) const {
+  const auto it = file_of_.find(name);
+  return it == file_of_.end() ? std::nullopt : files_[it->second]->packed(name);
+}
+
 MappedTensor WeightsFolder::tensor(std::string_view name) const {
   const auto it = file_of_.find(name);
   require(it != file_of_.end(), "{}: tensor {} is missing", folder_, printable(name));

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,8 @@ class WeightFile {
   virtual bool has(std::string_view name) const = 0;
   /// Throws Error if there is none of that name, or it is one that weft cannot use: of another dtype or layout.
   virtual MappedTensor tensor(std::string_view name) const = 0;
+  /// The same whatever its dtype; nothing if there is none of that name, or the format has no such dtypes.
+  virtual std::optional<PackedTensor> packed(std::string_view /*name*/) const { return {}; }
 };
 
 /// model.safetensors, else the shards of model.safetensors.index.json, else pytorch_model.bin, else its shards.
@@ -35,6 +38,7 @@ class WeightsFolder {
   bool has(std::string_view name) const { return file_of_.contains(name); }
   /// As WeightFile::tensor.
   MappedTensor tensor(std::string_view name) const;
+  std::optional<PackedTensor> packed(std::string_view name) const;
   const std::vector<std::unique_ptr<const WeightFile>>& files() const { return files_; }
 
  private:

@@ -8,18 +8,19 @@
 
 namespace weft {
 
-extern const Architecture kGemma, kGemma2, kGemma3, kGpt2, kGptJ, kGptNeoX, kGranite, kLlama, kOlmo2, kPhi3, kQwen2,
-    kQwen2Moe, kQwen3, kQwen3Moe;
+extern const Architecture kGemma, kGemma2, kGemma3, kGpt2, kGptJ, kGptNeoX, kGptOss, kGranite, kLlama, kOlmo2, kPhi3,
+    kQwen2, kQwen2Moe, kQwen3, kQwen3Moe;
 
 namespace {
 constexpr std::array kAll = {
-    &kGemma,    //
-    &kGemma2,   //
-    &kGemma3,   //
-    &kGpt2,     //
-    &kGptJ,     //
-    &kGptNeoX,  //
-    &kGranite,
+    &kGemma,     //
+    &kGemma2,    //
+    &kGemma3,    //
+    &kGpt2,      //
+    &kGptJ,      //
+    &kGptNeoX,   //
+    &kGptOss,    //
+    &kGranite,   //
     &kLlama,     //
     &kOlmo2,     //
     &kPhi3,      //

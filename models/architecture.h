@@ -22,6 +22,10 @@ enum class Transform : uint8_t {
   rotary_pairs,  // rows of a head from (i, i + d / 2) pairs to (2i, 2i + 1): Llama's q and k
   add_one,       // vectors, in f32: Gemma stores the gains of its norms less 1
   split_qkv,     // rows from [head][q, k, v][d] to [q, k, v][head][d]: NeoX, BLOOM
+  // gpt-oss: [experts, out, in] from columns part, part + parts, ... of [experts, in, parts * out]; or from such rows
+  // of NAME_blocks and NAME_scales: mxfp4 as Hugging Face packs it
+  expert_columns,
+  every_nth,  // elements part, part + parts, ... of each row: the biases that go with them
 };
 
 struct TensorSpec {
@@ -30,7 +34,8 @@ struct TensorSpec {
                                 // file. Several: experts, stacked along a new leading dimension. None: only GGUF has it
   Shape shape;                  // in GGUF form: weights [out, in]
   Transform transform = Transform::none;
-  int64_t heads = 0;  // that rotary_pairs and split_qkv are about
+  int64_t heads = 0;            // that rotary_pairs and split_qkv are about
+  int64_t part = 0, parts = 1;  // that expert_columns and every_nth are about
   bool required = true;
   std::string hf_otherwise =
       {};  // read where `hf` is not there: a tied matrix that other GGUF programs want written out

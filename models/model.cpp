@@ -19,6 +19,16 @@ void check_shape_is_sane(const ModelShape& shape) {
   positive(shape.d_head, "head dimension");
 }
 
+/// But for leading dimensions of 1, which files have or not.
+bool is_same(const Shape& a, const Shape& b) {
+  const auto kept = [](const Shape& shape) {
+    auto dims = shape.dims();
+    while (dims.size() > 1 && dims.front() == 1) dims = dims.subspan(1);
+    return dims;
+  };
+  return std::ranges::equal(kept(a), kept(b));
+}
+
 LoadedTensor as_f32(LoadedTensor tensor) {
   if (tensor->type.dtype == DType(quant::f32)) return tensor;
   auto [converted, bytes] = allocate_tensor({quant::f32, tensor->type.shape});
@@ -41,12 +51,13 @@ Model::Model(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::mo
       const TensorType* type = checkpoint_->type(spec.gguf);
       if (type == nullptr && !spec.required) continue;
       require(type != nullptr, "tensor {} is missing", spec.gguf);
-      require(type->shape == spec.shape, "tensor {} is {}, the metadata says {}", spec.gguf, to_string(type->shape),
-              to_string(spec.shape));
+      require(is_same(type->shape, spec.shape), "tensor {} is {}, the metadata says {}", spec.gguf,
+              to_string(type->shape), to_string(spec.shape));
       require(type->dtype->decode != nullptr && type->dtype != DType(quant::i32), "tensor {} is {}, not a weight type",
               spec.gguf, type->dtype.name());
-      LoadedTensor tensor = checkpoint_->load(spec.gguf);
-      tensors_.emplace(spec.gguf, type->shape.rank() == 1 ? as_f32(std::move(tensor)) : std::move(tensor));
+      LoadedTensor tensor = checkpoint_->load(spec.gguf).reshaped(spec.shape);
+      const bool vector = spec.shape.rank() == 1 || spec.gguf.ends_with(".bias");  // of experts: one each
+      tensors_.emplace(spec.gguf, vector ? as_f32(std::move(tensor)) : std::move(tensor));
     }
   } catch (const Error& error) {
     throw std::string_view(error.what()).starts_with(path()) ? error : error.at(path());

@@ -75,7 +75,66 @@ TEST(RopeScaling, YarnsOtherSettings) {
   expect_frequencies(scaling.factors, 10000,
                      {1.0, 0.31622776601683794, 0.1, 0.03162277660168379, 0.0075, 0.0015811388300841897, 0.00025,
                       7.905694150420948e-05});
-  EXPECT_EQ(scaling.attn_scale, 0.75f);
+  EXPECT_NEAR(scaling.attn_scale, 0.75, 1e-7) << "in GGUF a multiple of what yarn suggests";
+  m.erase("rope_parameters.attention_factor");
+  m.set("rope_parameters.mscale", 0.707);
+  m.set("rope_parameters.mscale_all_dim", 1.0);
+  EXPECT_NEAR(read(m, 16).attn_scale, 1.0980110 / 1.1386294, 1e-6);
+}
+
+// The ramp begins and ends between pairs.
+TEST(RopeScaling, YarnThatDoesNotTruncate) {
+  Metadata m = config("rope_parameters", "yarn");
+  m.set("rope_parameters.original_max_position_embeddings", int64_t{4096});
+  m.set("rope_parameters.truncate", false);
+  KeyWriter keys("llama");
+  rope_from_hf(HfConfig(m), keys);
+  EXPECT_FALSE(keys.metadata.boolean("llama.rope.scaling.yarn_truncate"));
+  // log(4096 / (32 * 2 pi)) and log(4096 / (2 pi)), times 16 / (2 log 10000): pairs 2.61806 to 5.62836
+  const auto ramp = [](double pair) { return (pair - 2.6180602025795063) / (5.628360159219318 - 2.6180602025795063); };
+  const auto divided = [&](double pair) { return 1 / (ramp(pair) / 4 + 1 - ramp(pair)); };
+  const RopeScaling scaling = rope_scaling(keys.metadata, "llama", 16, 10000);
+  ASSERT_EQ(scaling.factors.size(), 8u);
+  EXPECT_EQ(scaling.factors[2], 1);
+  for (const int pair : {3, 4, 5}) {
+    EXPECT_NEAR(static_cast<double>(scaling.factors[static_cast<size_t>(pair)]) / divided(pair), 1, 1e-6) << pair;
+  }
+  EXPECT_EQ(scaling.factors[6], 4);
+
+  KeyWriter same("gpt-oss");  // a family that does not truncate need not say so
+  rope_from_hf(HfConfig(m), same, {.yarn_truncate = false});
+  EXPECT_FALSE(same.metadata.has("gpt-oss.rope.scaling.yarn_truncate"));
+  EXPECT_EQ(rope_scaling(same.metadata, "gpt-oss", 16, 10000, false).factors, scaling.factors);
+}
+
+TEST(RopeScaling, Longrope) {
+  for (const char* type : {"longrope", "su", "yarn"}) {  // as it was called over time
+    Metadata m = config("rope_scaling", type);
+    m.erase("rope_scaling.factor");
+    m.set("rope_scaling.long_factor", MetaArray(std::vector<double>{1.5, 3}));
+    m.set("rope_scaling.short_factor", MetaArray(std::vector<int64_t>{1, 2}));
+    m.set("original_max_position_embeddings", int64_t{4096});
+    m.set("rope_scaling.original_max_position_embeddings", int64_t{7});
+    KeyWriter keys("phi3");
+    rope_from_hf(HfConfig(m), keys);
+    EXPECT_EQ(keys.metadata.integer("phi3.rope.scaling.original_context_length"), 4096) << "outside goes first";
+    EXPECT_FALSE(keys.metadata.has("phi3.rope.scaling.factor")) << "programs would divide by it";
+    const RopeScaling scaling = rope_scaling(keys.metadata, "phi3", 4, 10000);
+    EXPECT_TRUE(scaling.factors.empty()) << "they are tensors";
+    EXPECT_NEAR(scaling.attn_scale, 1.0801234, 1e-6) << "sqrt(1 + ln(4) / ln(4096))";
+    const auto tensors = rope_factor_tensors(HfConfig(m), 4);
+    ASSERT_EQ(tensors.size(), 2u);
+    EXPECT_EQ(tensors[0].gguf, "rope_factors_long.weight");
+    EXPECT_EQ(tensors[0].values, (std::vector<float>{1.5, 3}));
+    EXPECT_EQ(tensors[1].gguf, "rope_factors_short.weight");
+    EXPECT_EQ(tensors[1].values, (std::vector<float>{1, 2}));
+    expect_message(error_of([&] { rope_factor_tensors(HfConfig(m), 6); }),
+                   "rope_scaling.long_factor has 2 factors, 3 pairs rotate");
+    m.set("rope_scaling.attention_factor", 1.25);
+    KeyWriter stated("phi3");
+    rope_from_hf(HfConfig(m), stated);
+    EXPECT_EQ(rope_scaling(stated.metadata, "phi3", 4, 10000).attn_scale, 1.25f);
+  }
 }
 
 // So short an original context that the ramp begins below the first pair.
@@ -130,17 +189,14 @@ TEST(RopeScaling, WhatWeftDoesNotDoIsRefusedByName) {
     expect_message(error_of([&] { read(from, 16); }), message);
   };
   refused(config("rope_parameters", "dynamic"), "rope_type dynamic is not supported");
-  Metadata m = config("rope_parameters", "yarn");
-  m.set("rope_parameters.truncate", false);
-  refused(m, "rope_parameters.truncate = false is not supported");
-  m = Metadata();
+  Metadata m;
   m.set("rope_scaling.type", std::string("linear"));
   refused(m, "field rope_scaling.factor is missing");
 
   Metadata gguf;
-  gguf.set("llama.rope.scaling.type", std::string("longrope"));
+  gguf.set("llama.rope.scaling.type", std::string("dynamic"));
   gguf.set("llama.rope.scaling.factor", 2.0f);
-  expect_message(error_of([&] { rope_scaling(gguf, "llama", 16, 1e4); }), "llama.rope.scaling.type longrope");
+  expect_message(error_of([&] { rope_scaling(gguf, "llama", 16, 1e4); }), "llama.rope.scaling.type dynamic");
   for (const float factor : {0.0f, -1.0f, INFINITY, NAN}) {
     gguf.set("llama.rope.scaling.factor", factor);
     expect_message(error_of([&] { rope_scaling(gguf, "llama", 16, 1e4); }), "llama.rope.scaling.factor is");

@@ -336,8 +336,9 @@ void expect_golden(Rig& rig, const SafetensorsFile& expected) {
 }
 
 TEST_P(GoldenModel, LogitsAndGreedyIds) {
-  constexpr std::string_view kMustLoad[] = {"gpt2",    "gpt2_wide", "llama",    "llama_wide",
-                                            "mistral", "mixtral",   "gpt_neox", "gptj"};
+  constexpr std::string_view kMustLoad[] = {
+      "gpt2",  "gpt2_wide", "llama",     "llama_wide",     "mistral", "mixtral", "gpt_neox",    "gptj",
+      "qwen2", "qwen3",     "qwen3_moe", "qwen3_moe_wide", "phi3",    "gemma2",  "gemma3_text", "olmo2"};
   const std::string folder = shared_folder() + "/golden/models/" + GetParam();
   std::shared_ptr<const Checkpoint> checkpoint;
   try {

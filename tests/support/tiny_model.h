@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <random>
@@ -19,10 +20,10 @@ namespace weft::testing {
 
 /// Sizes that no vector width or block divides, unless a test asks for others.
 struct TinyOptions {
-  std::string architecture = "llama";  // or gpt2
+  std::string architecture = "llama";  // or one of its kin, or gpt2
   int64_t n_layer = 2, d_model = 36, n_head = 3, n_kv_head = 1, d_ff = 50, context = 300, n_vocab = 61;
-  int64_t window = 0;    // llama
-  int64_t n_expert = 0;  // llama; two of them are used
+  int64_t window = 0;    // not gpt2
+  int64_t n_expert = 0;  // not gpt2; two of them are used
   DType type = quant::f32;
   uint64_t seed = 1;
 };
@@ -61,7 +62,7 @@ inline Metadata tiny_metadata(const TinyOptions& o) {
     return m;
   }
   size("attention.head_count_kv", o.n_kv_head);
-  m.set("llama.attention.layer_norm_rms_epsilon", 1e-6f);
+  m.set(fmt::format("{}.attention.layer_norm_rms_epsilon", o.architecture), 1e-6f);
   if (o.window > 0) size("attention.sliding_window", o.window);
   if (o.n_expert > 0) {
     size("expert_count", o.n_expert);
@@ -72,7 +73,10 @@ inline Metadata tiny_metadata(const TinyOptions& o) {
 
 class TinyModel final : public Checkpoint {
  public:
-  explicit TinyModel(const TinyOptions& options = {}) : metadata_(tiny_metadata(options)) {
+  /// `edit` says more about the model before its tensors are listed.
+  explicit TinyModel(const TinyOptions& options = {}, const std::function<void(Metadata&)>& edit = {})
+      : metadata_(tiny_metadata(options)) {
+    if (edit) edit(metadata_);
     for (const TensorSpec& spec : find_architecture(options.architecture).tensors(metadata_)) {
       if (!spec.required && spec.gguf != "output.weight") continue;
       set(spec.gguf, {spec.shape.rank() > 1 ? options.type : DType(quant::f32), spec.shape},
