@@ -53,13 +53,15 @@ void pair_rows(const Tensor& from, int64_t heads, size_t row_bytes, std::byte* t
   }
 }
 
-/// Rows from [head][q, k, v][d] to [q, k, v][head][d].
-void split_qkv(const Tensor& from, int64_t heads, size_t row_bytes, std::byte* to) {
-  const int64_t d = from.dim(0) / heads / 3;
-  for (int64_t h = 0; h < heads; ++h) {
-    for (int64_t part = 0; part < 3; ++part) {
-      std::memcpy(to + static_cast<size_t>((part * heads + h) * d) * row_bytes,
-                  from.data + static_cast<size_t>((h * 3 + part) * d) * row_bytes, static_cast<size_t>(d) * row_bytes);
+/// Heads from [kv head][its q heads, k, v] to [q heads | k heads | v heads].
+void split_qkv(const Tensor& from, int64_t heads, int64_t kv_heads, size_t row_bytes, std::byte* to) {
+  const int64_t group = heads / kv_heads;
+  const size_t head_bytes = static_cast<size_t>(from.dim(0) / (heads + 2 * kv_heads)) * row_bytes;
+  for (int64_t kv = 0; kv < kv_heads; ++kv) {
+    for (int64_t part = 0; part < group + 2; ++part) {
+      const int64_t head = part < group ? kv * group + part : heads + (part - group) * kv_heads + kv;
+      std::memcpy(to + static_cast<size_t>(head) * head_bytes,
+                  from.data + static_cast<size_t>(kv * (group + 2) + part) * head_bytes, head_bytes);
     }
   }
 }
@@ -158,9 +160,10 @@ void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
     tensor.data = own(tensor.type.bytes());
     pair_rows(from, spec.heads, row_bytes, tensor.data);
   } else if (spec.transform == Transform::split_qkv) {
-    require(rows % (3 * spec.heads) == 0, "{}: {} rows are no q, k, v of {} heads", folder_, rows, spec.heads);
+    require(rows % (spec.heads + 2 * spec.kv_heads) == 0, "{}: {} rows are no q, k, v of {} and {} heads", folder_,
+            rows, spec.heads, spec.kv_heads);
     tensor.data = own(tensor.type.bytes());
-    split_qkv(from, spec.heads, row_bytes, tensor.data);
+    split_qkv(from, spec.heads, spec.kv_heads, row_bytes, tensor.data);
   }
   names_.push_back(spec.gguf);
   tensors_.emplace(spec.gguf, tensor);

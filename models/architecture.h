@@ -20,7 +20,7 @@ enum class Transform : uint8_t {
   none,
   transpose,     // GPT-2's Conv1D stores [in, out]
   rotary_pairs,  // rows of a head from (i, i + d / 2) pairs to (2i, 2i + 1): Llama's q and k
-  split_qkv,     // rows from [head][q, k, v][d] to [q, k, v][head][d]: NeoX, BLOOM
+  split_qkv,     // rows by kv head, [its q heads, k, v][d], to [q heads | k heads | v heads][d]: NeoX, BLOOM, Falcon
 };
 
 struct TensorSpec {
@@ -29,10 +29,12 @@ struct TensorSpec {
                                 // file. Several: experts, stacked along a new leading dimension. None: only GGUF has it
   Shape shape;                  // in GGUF form: weights [out, in]
   Transform transform = Transform::none;
-  int64_t heads = 0;  // that rotary_pairs and split_qkv are about
+  int64_t heads = 0;     // that rotary_pairs and split_qkv are about
+  int64_t kv_heads = 0;  // of split_qkv
   bool required = true;
   std::string hf_otherwise =
-      {};  // read where `hf` is not there: a tied matrix that other GGUF programs want written out
+      {};                   // read where `hf` is not there: a tied matrix that other GGUF programs want written out
+  std::string unless = {};  // not required where a GGUF file has this one in its place: q, k and v stacked
 };
 
 /// A tensor that config.json implies: Llama 3's rope factors.

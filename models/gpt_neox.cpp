@@ -43,7 +43,7 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
     list.layer(i, fmt::format("gpt_neox.layers.{}.", i));
     list.add("attn_norm", "input_layernorm", {d}, biased);
     list.add("attn_qkv", "attention.query_key_value", {3 * d, d},
-             {.bias = Bias::optional, .transform = Transform::split_qkv, .heads = c.n_head});
+             {.bias = Bias::optional, .transform = Transform::split_qkv, .heads = c.n_head, .kv_heads = c.n_head});
     list.add("attn_output", "attention.dense", {d, d}, maybe);
     list.add("ffn_norm", "post_attention_layernorm", {d}, biased);
     list.add("ffn_up", "mlp.dense_h_to_4h", {c.d_ff, d}, biased);

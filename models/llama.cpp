@@ -50,9 +50,7 @@ Metadata from_hf(const HfConfig& config) {
 }
 
 std::vector<DerivedTensor> derived_from_hf(const HfConfig& config) {
-  auto factors = llama3_factors(config, head_dim_of(config));
-  if (factors.empty()) return {};
-  return {{"rope_freqs.weight", std::move(factors)}};
+  return rope_freqs_from_hf(config, head_dim_of(config));
 }
 
 ModelShape shape(const Metadata& m) { return Config(m).shape(); }

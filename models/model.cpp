@@ -31,7 +31,8 @@ Model::Model(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::mo
             "the metadata says {} layers, the file has {} tensors", shape_.n_layer, checkpoint_->tensor_names().size());
     for (const TensorSpec& spec : architecture_->tensors(metadata())) {
       const Tensor* found = checkpoint_->find(spec.gguf);
-      if (found == nullptr && !spec.required) continue;
+      const bool replaced = !spec.unless.empty() && checkpoint_->find(spec.unless) != nullptr;
+      if (found == nullptr && (!spec.required || replaced)) continue;
       require(found != nullptr, "tensor {} is missing", spec.gguf);
       Tensor tensor = *found;
       require(tensor.type.shape == spec.shape, "tensor {} is {}, the metadata says {}", spec.gguf,

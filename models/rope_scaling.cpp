@@ -116,4 +116,10 @@ std::vector<float> llama3_factors(const HfConfig& config, int64_t rotary_dim) {
   return factors;
 }
 
+std::vector<DerivedTensor> rope_freqs_from_hf(const HfConfig& config, int64_t rotary_dim) {
+  std::vector<float> factors = llama3_factors(config, rotary_dim);
+  if (factors.empty()) return {};
+  return {{"rope_freqs.weight", std::move(factors)}};
+}
+
 }  // namespace weft

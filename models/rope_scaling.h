@@ -27,5 +27,7 @@ RopeScaling rope_scaling(const Metadata& metadata, std::string_view arch, int64_
 
 /// The tensor rope_freqs of a Llama 3 config, or nothing if it asks for no such scaling.
 std::vector<float> llama3_factors(const HfConfig& config, int64_t rotary_dim);
+/// The same as an architecture's derived tensor.
+std::vector<DerivedTensor> rope_freqs_from_hf(const HfConfig& config, int64_t rotary_dim);
 
 }  // namespace weft
