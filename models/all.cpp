@@ -8,14 +8,15 @@
 
 namespace weft {
 
-extern const Architecture kGpt2, kGptJ, kGptNeoX, kLlama;
+extern const Architecture kGpt2, kGptJ, kGptNeoX, kLlama, kStarCoder;
 
 namespace {
 constexpr std::array kAll = {
-    &kGpt2,     //
-    &kGptJ,     //
-    &kGptNeoX,  //
-    &kLlama,    //
+    &kGpt2,       //
+    &kGptJ,       //
+    &kGptNeoX,    //
+    &kStarCoder,  //
+    &kLlama,      //
 };
 
 std::vector<std::string_view> names() {
