@@ -8,12 +8,13 @@
 
 namespace weft {
 
-extern const Architecture kGpt2, kGptJ, kGptNeoX, kLlama, kStarCoder;
+extern const Architecture kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kStarCoder;
 
 namespace {
 constexpr std::array kAll = {
     &kGpt2,       //
     &kGptJ,       //
+    &kGptNeo,     //
     &kGptNeoX,    //
     &kStarCoder,  //
     &kLlama,      //
