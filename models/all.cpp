@@ -8,7 +8,7 @@
 
 namespace weft {
 
-extern const Architecture kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kStarCoder;
+extern const Architecture kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kOpt, kStarCoder;
 
 namespace {
 constexpr std::array kAll = {
@@ -17,6 +17,7 @@ constexpr std::array kAll = {
     &kGptNeo,     //
     &kGptNeoX,    //
     &kStarCoder,  //
+    &kOpt,        //
     &kLlama,      //
 };
 
