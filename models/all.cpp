@@ -8,7 +8,7 @@
 
 namespace weft {
 
-extern const Architecture kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kOpt, kStarCoder;
+extern const Architecture kBloom, kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kOpt, kStarCoder;
 
 namespace {
 constexpr std::array kAll = {
@@ -18,6 +18,7 @@ constexpr std::array kAll = {
     &kGptNeoX,    //
     &kStarCoder,  //
     &kOpt,        //
+    &kBloom,      //
     &kLlama,      //
 };
 
