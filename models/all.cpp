@@ -8,7 +8,7 @@
 
 namespace weft {
 
-extern const Architecture kBloom, kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kOpt, kStarCoder;
+extern const Architecture kBloom, kFalcon, kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kOpt, kStarCoder;
 
 namespace {
 constexpr std::array kAll = {
@@ -19,6 +19,7 @@ constexpr std::array kAll = {
     &kStarCoder,  //
     &kOpt,        //
     &kBloom,      //
+    &kFalcon,     //
     &kLlama,      //
 };
 
