@@ -8,7 +8,7 @@
 
 namespace weft {
 
-extern const Architecture kBloom, kFalcon, kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kOpt, kStarCoder;
+extern const Architecture kBloom, kFalcon, kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kOpt, kPhi2, kStarCoder;
 
 namespace {
 constexpr std::array kAll = {
@@ -20,6 +20,7 @@ constexpr std::array kAll = {
     &kOpt,        //
     &kBloom,      //
     &kFalcon,     //
+    &kPhi2,       //
     &kLlama,      //
 };
 
