@@ -8,20 +8,22 @@
 
 namespace weft {
 
-extern const Architecture kBloom, kFalcon, kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kOpt, kPhi2, kStarCoder;
+extern const Architecture kBloom, kFalcon, kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kOpt, kPhi2, kStarCoder,
+    kStarCoder2;
 
 namespace {
 constexpr std::array kAll = {
-    &kGpt2,       //
-    &kGptJ,       //
-    &kGptNeo,     //
-    &kGptNeoX,    //
-    &kStarCoder,  //
-    &kOpt,        //
-    &kBloom,      //
-    &kFalcon,     //
-    &kPhi2,       //
-    &kLlama,      //
+    &kGpt2,        //
+    &kGptJ,        //
+    &kGptNeo,      //
+    &kGptNeoX,     //
+    &kStarCoder,   //
+    &kOpt,         //
+    &kBloom,       //
+    &kFalcon,      //
+    &kPhi2,        //
+    &kStarCoder2,  //
+    &kLlama,       //
 };
 
 std::vector<std::string_view> names() {
