@@ -8,7 +8,7 @@
 
 namespace weft {
 
-extern const Architecture kBloom, kFalcon, kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kOpt, kPhi2, kStarCoder,
+extern const Architecture kBloom, kFalcon, kGpt2, kGptJ, kGptNeo, kGptNeoX, kLlama, kOpt, kPhi2, kStableLm, kStarCoder,
     kStarCoder2;
 
 namespace {
@@ -23,6 +23,7 @@ constexpr std::array kAll = {
     &kFalcon,      //
     &kPhi2,        //
     &kStarCoder2,  //
+    &kStableLm,    //
     &kLlama,       //
 };
 
