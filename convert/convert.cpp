@@ -77,7 +77,8 @@ ConvertPlan plan_conversion(const Checkpoint& source, const ConvertOptions& opti
     require(from.dtype->decode != nullptr && from.dtype != DType(quant::i32), "{}: tensor {} is {}, not a weight type",
             source.path(), name, from.dtype.name());
     PlannedTensor tensor{.name = name, .from = from, .to = from, .fell_back = false};
-    const bool matrix = from.shape.rank() >= 2 && !name.starts_with("position_embd");
+    const bool matrix =
+        from.shape.rank() >= 2 && !name.starts_with("position_embd") && name.find("_norm.") == name.npos;
     if (!matrix) {
       tensor.to.dtype = quant::f32;
     } else if (options.type) {

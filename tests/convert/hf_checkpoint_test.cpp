@@ -103,6 +103,16 @@ TEST(HfCheckpoint, SplitsQkvByPart) {
   for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(split[i], bias[static_cast<size_t>(expected[i])]);
 }
 
+TEST(HfCheckpoint, SplitsQkvOfGroups) {
+  HfFolder folder{R"({"model_type": "falcon", "hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 6,
+      "num_kv_heads": 2, "new_decoder_architecture": true, "vocab_size": 17})"};  // heads of 2, each group [q, q, q, k,
+                                                                                  // v]
+  number(folder, "transformer.h.0.self_attention.query_key_value.weight");
+  folder.write();
+  EXPECT_EQ(rows_of(HfCheckpoint(folder.path()).at("blk.0.attn_qkv.weight")),
+            (std::vector<int>{0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 6, 7, 16, 17, 8, 9, 18, 19}));
+}
+
 TEST(HfCheckpoint, StacksExperts) {
   const HfFolder folder{std::string(kMixtralConfig)};
   const HfCheckpoint checkpoint(folder.path());
@@ -208,7 +218,7 @@ TEST(HfCheckpoint, ConfigErrorsNameTheFile) {
       f.config().replace(at, from.size(), to);
     });
   };
-  expect_message(with("\"hidden_size\": 16,", ""), "config.json: metadata key hidden_size is missing");
+  expect_message(with("\"hidden_size\": 16,", ""), "config.json: field hidden_size or n_embd is missing");
   expect_message(with("\"llama\"", "\"whisper\""), "config.json: unknown model_type whisper");
   expect_message(with("\"llama\"", "7"), "config.json: metadata key model_type is i64 (7), expected a string");
   expect_message(with("\"hidden_size\": 16", "\"hidden_size\": 0"), "config.json: llama.embedding_length would be 0");

@@ -335,8 +335,9 @@ void expect_golden(Rig& rig, const SafetensorsFile& expected) {
 }
 
 TEST_P(GoldenModel, LogitsAndGreedyIds) {
-  constexpr std::string_view kMustLoad[] = {"gpt2_wide", "llama",    "llama_wide", "mistral",
-                                            "mixtral",   "gpt_neox", "gptj"};
+  constexpr std::string_view kMustLoad[] = {"gpt2_wide", "llama",      "llama_wide",  "mistral", "mixtral",
+                                            "gpt_neox",  "gptj",       "gpt_bigcode", "gpt_neo", "falcon",
+                                            "phi",       "starcoder2", "stablelm"};
   const std::string folder = shared_folder() + "/golden/models/" + GetParam();
   std::shared_ptr<const Checkpoint> checkpoint;
   try {
