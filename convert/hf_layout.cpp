@@ -46,13 +46,14 @@ HfLayout::HfLayout(const TensorSpec& spec, std::vector<MappedTensor> parts)
     : type_{spec.transform == Transform::add_one ? DType(quant::f32) : parts.front().type.dtype, spec.shape},
       transform_(spec.transform),
       heads_(spec.heads),
+      kv_heads_(spec.kv_heads),
       take_{spec.part, spec.parts},
       parts_(std::move(parts)) {
   const int64_t rows = spec.shape[0];
   if (transform_ == Transform::rotary_pairs) {
     require(rows % (2 * heads_) == 0, "{} rows are no pairs of {} heads", rows, heads_);
   } else if (transform_ == Transform::split_qkv) {
-    require(rows % (3 * heads_) == 0, "{} rows are no q, k, v of {} heads", rows, heads_);
+    require(rows % (heads_ + 2 * kv_heads_) == 0, "{} rows are no q, k, v of {} and {} heads", rows, heads_, kv_heads_);
   } else if (transform_ == Transform::add_one) {
     const DType stored = parts_.front().type.dtype;
     require(stored->decode != nullptr, "1 cannot be added to {}", stored.name());
@@ -63,6 +64,7 @@ HfLayout::HfLayout(const TensorSpec& spec, PackedTensor blocks, PackedTensor sca
     : type_{quant::mxfp4, spec.shape},
       transform_(spec.transform),
       heads_(0),
+      kv_heads_(0),
       take_{spec.part, spec.parts},
       packed_{std::move(blocks), std::move(scales)} {
   const int64_t columns = spec.shape[2];
@@ -77,14 +79,17 @@ HfLayout::HfLayout(const TensorSpec& spec, PackedTensor blocks, PackedTensor sca
 
 /// Where in the file the tensor's index `row` of its first dimension stands.
 int64_t HfLayout::source_row(int64_t row) const {
-  const int64_t d = type_.shape[0] / std::max<int64_t>(1, heads_);  // rows of a head
-  if (transform_ == Transform::rotary_pairs) {                      // neighbours (2i, 2i + 1) from (i, i + d / 2)
-    const int64_t head = row / d, at = row % d;
+  const int64_t rows = type_.shape[0];
+  if (transform_ == Transform::rotary_pairs) {  // neighbours (2i, 2i + 1) from (i, i + d / 2)
+    const int64_t d = rows / heads_, head = row / d, at = row % d;
     return head * d + at % 2 * (d / 2) + at / 2;
   }
-  if (transform_ == Transform::split_qkv) {  // [q, k, v][head][d / 3] from [head][q, k, v][d / 3]
-    const int64_t third = d / 3, part = row / (heads_ * third), head = row / third % heads_, at = row % third;
-    return (head * 3 + part) * third + at;
+  if (transform_ == Transform::split_qkv) {  // [q heads | k heads | v heads] from [kv head][its q heads, k, v]
+    const int64_t d = rows / (heads_ + 2 * kv_heads_), head = row / d, group = heads_ / kv_heads_;
+    const bool q = head < heads_;
+    const int64_t kv_head = q ? head / group : (head - heads_) % kv_heads_;
+    const int64_t part = q ? head % group : group + (head - heads_) / kv_heads_;
+    return (kv_head * (group + 2) + part) * d + row % d;
   }
   return row;
 }

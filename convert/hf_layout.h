@@ -26,7 +26,7 @@ class HfLayout {
 
   TensorType type_;
   Transform transform_;
-  int64_t heads_;
+  int64_t heads_, kv_heads_;
   Interleaved take_;
   std::vector<MappedTensor> parts_;
   std::vector<PackedTensor> packed_;  // blocks and scales of mxfp4; else empty

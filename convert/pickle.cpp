@@ -100,7 +100,7 @@ std::string_view to_string(Kind kind) {
 }
 
 /// A value, or the index of one in the tables below.
-struct Value {
+struct PickleValue {
   Kind kind = Kind::none;
   int64_t number = 0;          // integer, or the index
   std::string_view text = {};  // into the pickle
@@ -167,53 +167,53 @@ class Machine {
     require(made_ <= kMaxValues, "has more than {} values", kMaxValues);
   }
 
-  void push(Value value) {
+  void push(PickleValue value) {
     count(1);
     stack_.push_back(value);
   }
 
   size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
 
-  Value pop() {
+  PickleValue pop() {
     require(stack_.size() > floor(), "takes a value from an empty stack at byte {}", at_);
-    const Value value = stack_.back();
+    const PickleValue value = stack_.back();
     stack_.pop_back();
     return value;
   }
 
-  Value pop(Kind kind) {
-    const Value value = pop();
+  PickleValue pop(Kind kind) {
+    const PickleValue value = pop();
     require(value.kind == kind, "has {} at byte {}, where {} is expected", to_string(value.kind), at_, to_string(kind));
     return value;
   }
 
-  const Value& top() const {
+  const PickleValue& top() const {
     require(stack_.size() > floor(), "looks at an empty stack at byte {}", at_);
     return stack_.back();
   }
 
-  std::vector<Value> pop_to_mark() {
+  std::vector<PickleValue> pop_to_mark() {
     require(!marks_.empty(), "has no mark at byte {}", at_);
     const auto begin = stack_.begin() + static_cast<ptrdiff_t>(marks_.back());
-    std::vector<Value> items(begin, stack_.end());
+    std::vector<PickleValue> items(begin, stack_.end());
     stack_.erase(begin, stack_.end());
     marks_.pop_back();
     return items;
   }
 
-  void push_items(Kind kind, std::vector<Value> items) {
+  void push_items(Kind kind, std::vector<PickleValue> items) {
     items_.push_back(std::move(items));
     push({kind, static_cast<int64_t>(items_.size() - 1)});
   }
 
   void push_tuple(size_t n) {
-    std::vector<Value> items(n);
+    std::vector<PickleValue> items(n);
     for (size_t i = n; i-- > 0;) items[i] = pop();
     push_items(Kind::tuple, std::move(items));
   }
 
   /// Adds to the list or dict on top; a dict's items are keys and values in turn.
-  void extend(Kind kind, std::vector<Value> items) {
+  void extend(Kind kind, std::vector<PickleValue> items) {
     require(top().kind == kind, "adds items to {} at byte {}", to_string(top().kind), at_);
     require(kind == Kind::list || items.size() % 2 == 0, "has a key without a value at byte {}", at_);
     count(items.size());
@@ -253,11 +253,11 @@ class Machine {
     fail("names {}.{}: refused, weft reads nothing but tensors", printable(module), printable(name));
   }
 
-  static const TorchType* type_of(const Value& value) {
+  static const TorchType* type_of(const PickleValue& value) {
     return value.index() < kTypes.size() ? &kTypes[value.index()] : &kUntyped;
   }
 
-  const Value& item(const std::vector<Value>& items, size_t i, Kind kind, std::string_view what) const {
+  const PickleValue& item(const std::vector<PickleValue>& items, size_t i, Kind kind, std::string_view what) const {
     require(i < items.size(), "{} has {} arguments", what, items.size());
     require(items[i].kind == kind, "argument {} of {} is {}, expected {}", i, what, to_string(items[i].kind),
             to_string(kind));
@@ -266,7 +266,7 @@ class Machine {
 
   /// ("storage", type, key, location, elements)
   void push_storage() {
-    const std::vector<Value>& id = items_[pop(Kind::tuple).index()];
+    const std::vector<PickleValue>& id = items_[pop(Kind::tuple).index()];
     constexpr std::string_view kWhat = "a persistent id";
     require(item(id, 0, Kind::text, kWhat).text == "storage", "{} is no storage but {}", kWhat, printable(id[0].text));
     const TorchType* type = type_of(item(id, 1, Kind::type, kWhat));
@@ -281,12 +281,12 @@ class Machine {
     push({Kind::storage, static_cast<int64_t>(storages_.size() - 1)});
   }
 
-  std::vector<int64_t> sizes(const Value& tuple, std::string_view what) const {
-    const std::vector<Value>& items = items_[tuple.index()];
+  std::vector<int64_t> sizes(const PickleValue& tuple, std::string_view what) const {
+    const std::vector<PickleValue>& items = items_[tuple.index()];
     require(items.size() <= kMaxTensorDims, "a tensor has {} {}, at most {} are allowed", items.size(), what,
             kMaxTensorDims);
     std::vector<int64_t> out;
-    for (const Value& value : items) {
+    for (const PickleValue& value : items) {
       require(value.kind == Kind::integer && value.number >= 0, "a tensor's {} are not whole numbers from 0", what);
       out.push_back(value.number);
     }
@@ -294,7 +294,7 @@ class Machine {
   }
 
   /// (storage, offset, size, stride, ...); of v3 argument 6 is the dtype.
-  void push_tensor(const std::vector<Value>& args, bool typed) {
+  void push_tensor(const std::vector<PickleValue>& args, bool typed) {
     constexpr std::string_view kWhat = "a tensor";
     const Storage& storage = storages_[item(args, 0, Kind::storage, kWhat).index()];
     PickledTensor tensor;
@@ -313,7 +313,7 @@ class Machine {
   }
 
   void reduce() {
-    const std::vector<Value>& args = items_[pop(Kind::tuple).index()];
+    const std::vector<PickleValue>& args = items_[pop(Kind::tuple).index()];
     switch (kCallables[pop(Kind::callable).index()].callable) {
       case Callable::ordered_dict:
         require(args.empty(), "makes an OrderedDict of {} arguments, weft reads empty ones that are filled",
@@ -413,7 +413,7 @@ class Machine {
         push_items(Kind::dict, {});
         break;
       case Op::set_item: {
-        const Value value = pop(), key = pop();
+        const PickleValue value = pop(), key = pop();
         extend(Kind::dict, {key, value});
         break;
       }
@@ -426,7 +426,7 @@ class Machine {
         break;
       }
       case Op::stack_global: {
-        const Value name = pop(Kind::text), module = pop(Kind::text);
+        const PickleValue name = pop(Kind::text), module = pop(Kind::text);
         push_global(module.text, name.text);
         break;
       }
@@ -461,13 +461,13 @@ class Machine {
     return true;
   }
 
-  std::vector<PickledTensor> tensors_of(const Value& root) {
+  std::vector<PickledTensor> tensors_of(const PickleValue& root) {
     require(root.kind == Kind::dict, "holds {}, expected a dict of tensors", to_string(root.kind));
-    const std::vector<Value>& items = items_[root.index()];
+    const std::vector<PickleValue>& items = items_[root.index()];
     std::vector<PickledTensor> out;
     std::set<std::string_view> names;
     for (size_t i = 0; i + 1 < items.size(); i += 2) {
-      const Value &key = items[i], &value = items[i + 1];
+      const PickleValue &key = items[i], &value = items[i + 1];
       if (key.kind != Kind::text || value.kind != Kind::tensor) continue;
       require(names.insert(key.text).second, "tensor {} occurs twice", printable(key.text));
       out.push_back(tensors_[value.index()]);
@@ -478,9 +478,9 @@ class Machine {
 
   std::span<const std::byte> pickle_;
   size_t at_ = 0, made_ = 0, memoized_ = 0;
-  std::vector<Value> stack_, memo_;
-  std::vector<size_t> marks_;              // heights of the stack
-  std::vector<std::vector<Value>> items_;  // of tuples, lists and dicts
+  std::vector<PickleValue> stack_, memo_;
+  std::vector<size_t> marks_;                    // heights of the stack
+  std::vector<std::vector<PickleValue>> items_;  // of tuples, lists and dicts
   std::vector<Storage> storages_;
   std::vector<PickledTensor> tensors_;
 };

@@ -8,26 +8,34 @@
 
 namespace weft {
 
-extern const Architecture kGemma, kGemma2, kGemma3, kGpt2, kGptJ, kGptNeoX, kGptOss, kGranite, kLlama, kOlmo2, kPhi3,
-    kQwen2, kQwen2Moe, kQwen3, kQwen3Moe;
+extern const Architecture kBloom, kFalcon, kGemma, kGemma2, kGemma3, kGpt2, kGptJ, kGptNeo, kGptNeoX, kGptOss, kGranite,
+    kLlama, kOlmo2, kOpt, kPhi2, kPhi3, kQwen2, kQwen2Moe, kQwen3, kQwen3Moe, kStableLm, kStarCoder, kStarCoder2;
 
 namespace {
 constexpr std::array kAll = {
-    &kGemma,     //
-    &kGemma2,    //
-    &kGemma3,    //
-    &kGpt2,      //
-    &kGptJ,      //
-    &kGptNeoX,   //
-    &kGptOss,    //
-    &kGranite,   //
-    &kLlama,     //
-    &kOlmo2,     //
-    &kPhi3,      //
-    &kQwen2,     //
-    &kQwen2Moe,  //
-    &kQwen3,     //
-    &kQwen3Moe,  //
+    &kBloom,       //
+    &kFalcon,      //
+    &kGemma,       //
+    &kGemma2,      //
+    &kGemma3,      //
+    &kGpt2,        //
+    &kGptJ,        //
+    &kGptNeo,      //
+    &kGptNeoX,     //
+    &kGptOss,      //
+    &kGranite,     //
+    &kLlama,       //
+    &kOlmo2,       //
+    &kOpt,         //
+    &kPhi2,        //
+    &kPhi3,        //
+    &kQwen2,       //
+    &kQwen2Moe,    //
+    &kQwen3,       //
+    &kQwen3Moe,    //
+    &kStableLm,    //
+    &kStarCoder,   //
+    &kStarCoder2,  //
 };
 
 std::vector<std::string_view> names() {

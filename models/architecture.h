@@ -21,7 +21,7 @@ enum class Transform : uint8_t {
   transpose,     // GPT-2's Conv1D stores [in, out]
   rotary_pairs,  // rows of a head from (i, i + d / 2) pairs to (2i, 2i + 1): Llama's q and k
   add_one,       // vectors, in f32: Gemma stores the gains of its norms less 1
-  split_qkv,     // rows from [head][q, k, v][d] to [q, k, v][head][d]: NeoX, BLOOM
+  split_qkv,     // rows by kv head, [its q heads, k, v][d], to [q heads | k heads | v heads][d]: NeoX, BLOOM, Falcon
   // gpt-oss: [experts, out, in] from columns part, part + parts, ... of [experts, in, parts * out]; or from such rows
   // of NAME_blocks and NAME_scales: mxfp4 as Hugging Face packs it
   expert_columns,
@@ -35,10 +35,12 @@ struct TensorSpec {
   Shape shape;                  // in GGUF form: weights [out, in]
   Transform transform = Transform::none;
   int64_t heads = 0;            // that rotary_pairs and split_qkv are about
+  int64_t kv_heads = 0;         // of split_qkv
   int64_t part = 0, parts = 1;  // that expert_columns and every_nth are about
   bool required = true;
   std::string hf_otherwise =
-      {};  // read where `hf` is not there: a tied matrix that other GGUF programs want written out
+      {};                   // read where `hf` is not there: a tied matrix that other GGUF programs want written out
+  std::string unless = {};  // not required where a GGUF file has this one in its place: q, k and v stacked
 };
 
 /// A tensor that config.json implies: Llama 3's rope factors.

@@ -44,7 +44,7 @@ Value biased(Value x, Value bias);
 /// softmax_context as a model's keys say it, for all its layers.
 struct RotaryAttention {
   SoftmaxContext op;
-  Value rope_factors;
+  Value rope_factors{};
 };
 /// Of longrope's two sets of factors a session whose sequences may be longer than the original context takes the long
 /// one: keys are cached after rotation, so one choice holds for all of a sequence.

@@ -29,10 +29,16 @@ int64_t same_in_all_layers(const Metadata& m, const std::string& key) {
   return all.front();
 }
 
+int64_t width_of(const HfConfig& config) {
+  // BLOOM's and Falcon's former name goes before the other.
+  if (config.has("n_embed")) return config.integer({"n_embed", "hidden_size"});
+  return config.integer({"hidden_size", "n_embd"});
+}
+
 }  // namespace
 
 DecoderKeys::DecoderKeys(const Metadata& m, std::string_view arch_name, const DecoderDefaults& defaults)
-    : arch(arch_name) {
+    : arch(arch_name), norm(defaults.norm) {
   const auto key = [&](std::string_view name) { return fmt::format("{}.{}", arch, name); };
   const auto size = [&](std::string_view name) { return same_in_all_layers(m, key(name)); };
   const auto size_or = [&](std::string_view name, int64_t otherwise) {
@@ -196,7 +202,7 @@ void KeyWriter::size(std::string_view key, int64_t value) {
 
 int64_t head_dim_of(const HfConfig& config) {
   if (config.has("head_dim")) return config.integer("head_dim");
-  const int64_t d_model = config.integer({"hidden_size", "n_embd"});
+  const int64_t d_model = width_of(config);
   const int64_t n_head = config.integer({"num_attention_heads", "n_head", "num_heads"});
   require(n_head > 0, "the number of heads is {}", n_head);
   return d_model / n_head;
@@ -207,7 +213,7 @@ KeyWriter decoder_keys_from_hf(const HfConfig& config, std::string_view arch, co
   const auto with_default = [&](const FieldNames& names, int64_t otherwise) {
     return otherwise > 0 ? config.integer(names, otherwise) : config.integer(names);
   };
-  const int64_t d_model = config.integer({"hidden_size", "n_embd"});
+  const int64_t d_model = width_of(config);
   keys.size("embedding_length", d_model);
   keys.size("context_length", with_default({"max_position_embeddings", "n_positions", "seq_length"}, defaults.context));
   keys.size("block_count", config.integer({"num_hidden_layers", "n_layer", "num_layers"}));

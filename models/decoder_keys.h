@@ -29,6 +29,7 @@ struct DecoderKeys {
   DecoderKeys(const Metadata& metadata, std::string_view arch, const DecoderDefaults& defaults);
 
   std::string arch;
+  NormKind norm;
   int64_t n_layer, d_model, n_head, n_kv_head, d_ff, context, d_head, rotary_dim, n_vocab;
   float norm_eps;
   double theta;

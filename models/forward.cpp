@@ -57,6 +57,11 @@ Forward::RowBlocks Forward::row_blocks(int64_t layer, std::initializer_list<std:
   return blocks;
 }
 
+Forward::RowBlocks Forward::qkv_blocks(int64_t layer) {
+  if (block_weight(layer, "attn_qkv.weight")) return row_blocks(layer, {"attn_qkv"});
+  return row_blocks(layer, {"attn_q", "attn_k", "attn_v"});
+}
+
 Value Forward::vector(const std::vector<float>& values) {
   return constant(graph, values, {static_cast<int64_t>(values.size())});
 }
@@ -72,9 +77,12 @@ Value Forward::attention(int64_t layer, const SoftmaxContext& op, const Attentio
 Value Forward::wanted_rows(Value x) { return gather_rows(x, logit_rows); }
 
 Value Forward::logits(Value x, NormKind kind, float eps) {
-  x = norm(kind, wanted_rows(x), weight("output_norm.weight"), weight("output_norm.bias"), eps);
+  return unembed(norm(kind, wanted_rows(x), weight("output_norm.weight"), weight("output_norm.bias"), eps));
+}
+
+Value Forward::unembed(Value rows) {
   const Value output = weight("output.weight"), bias = weight("output.bias");
-  return linear(x, {output ? output : weight("token_embd.weight")}, bias ? std::vector{bias} : std::vector<Value>{});
+  return linear(rows, {output ? output : weight("token_embd.weight")}, bias ? std::vector{bias} : std::vector<Value>{});
 }
 
 }  // namespace weft

@@ -58,6 +58,8 @@ class Forward {
   };
   /// From ("attn_q", "attn_k", "attn_v").
   RowBlocks row_blocks(int64_t layer, std::initializer_list<std::string_view> names);
+  /// attn_qkv, or attn_q, attn_k and attn_v, whichever the model has.
+  RowBlocks qkv_blocks(int64_t layer);
 
   /// Tokens that a sequence of the session may have.
   int64_t context() const { return kv_.context; }
@@ -77,6 +79,8 @@ class Forward {
   /// x [T, D] -> logits [L, vocab]: the wanted rows through output_norm and the output matrix, tied to token_embd if
   /// the model has none, and its bias if it has one.
   Value logits(Value x, NormKind norm, float eps);
+  /// The part of `logits` after the norm: [L, D] -> [L, vocab].
+  Value unembed(Value rows);
 
  private:
   KvLayout kv_;

@@ -1,14 +1,9 @@
 // GPT-2: learned positions, pre-norm layers, tanh GELU, every matrix with a bias.
 // Source: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019; Hugging Face GPT2LMHeadModel;
 // the GGUF architecture of the same name.
-#include "models/decoder_keys.h"
-#include "models/forward.h"
+#include "models/layers.h"
 #include "models/tensor_list.h"
 #include "ops/embedding.h"
-#include "ops/mlp_gemm.h"
-#include "ops/qkv_gemm.h"
-#include "ops/residual_add.h"
-#include "ops/vector_matmul.h"
 
 namespace weft {
 namespace {
@@ -55,26 +50,15 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 Value forward(Forward& f) {
   const DecoderKeys c = keys_of(f.metadata);
   const bool by_layer = f.metadata.boolean(fmt::format("gpt2.{}", kInverseLayerKey), false);
-  Graph& g = f.graph;
-  Value x =
-      g.add(Embedding{}, {f.ids, f.weight("token_embd.weight"), f.positions, f.weight("position_embd.weight")})[0];
+  Value x = f.graph.add(Embedding{},
+                        {f.ids, f.weight("token_embd.weight"), f.positions, f.weight("position_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
-    const Graph::Scope scope(g, fmt::format("blk.{}", i));
-    const auto w = [&](std::string_view name) { return f.block_weight(i, name); };
-    SoftmaxContext attend = c.attention();
-    if (by_layer) attend.scale /= static_cast<float>(i + 1);
-    const Value qkv =
-        g.add(QkvGemm{.norm = NormKind::layer, .eps = c.norm_eps},
-              {x, w("attn_qkv.weight"), w("attn_qkv.bias"), w("attn_norm.weight"), w("attn_norm.bias")})[0];
-    const Value context = f.attention(i, attend, {.qkv = qkv});
-    const Value attention = g.add(VectorMatmul{}, {context, w("attn_output.weight")})[0];
-    const Value mlp = g.add(MlpGemm{.norm = NormKind::layer, .eps = c.norm_eps, .activation = c.activation},
-                            {attention, x, w("attn_output.bias"), w("ffn_norm.weight"), w("ffn_norm.bias"),
-                             w("ffn_up.weight"), w("ffn_up.bias"), w("ffn_down.weight")})[0];
-    x = g.add(ResidualAdd{.mlp_after_attn = true, .pre_layer_norm = true, .mp_size = 1},
-              {mlp, x, attention, w("attn_output.bias"), w("ffn_down.bias")})[0];
+    const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
+    RotaryAttention plan{c.attention()};
+    if (by_layer) plan.op.scale /= static_cast<float>(i + 1);
+    x = sequential_mlp(f, c, i, x, attend(f, c, i, x, plan).out);
   }
-  return f.logits(x, NormKind::layer, c.norm_eps);
+  return f.logits(x, c.norm, c.norm_eps);
 }
 
 }  // namespace

@@ -1,16 +1,9 @@
 // GPT-NeoX: parallel (or sequential) layers with two norms, half-split partial rotary. GGUF holds q, k and v one after
 // the other; Hugging Face by head. Source: Black et al., arXiv:2204.06745; the GGUF architecture "gptneox".
-#include "models/decoder_keys.h"
-#include "models/forward.h"
+#include "models/layers.h"
 #include "models/rope_scaling.h"
 #include "models/tensor_list.h"
 #include "ops/embedding.h"
-#include "ops/gelu_gemm.h"
-#include "ops/layer_norm.h"
-#include "ops/mlp_gemm.h"
-#include "ops/qkv_gemm.h"
-#include "ops/residual_add.h"
-#include "ops/vector_matmul.h"
 
 namespace weft {
 namespace {
@@ -43,7 +36,7 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
     list.layer(i, fmt::format("gpt_neox.layers.{}.", i));
     list.add("attn_norm", "input_layernorm", {d}, biased);
     list.add("attn_qkv", "attention.query_key_value", {3 * d, d},
-             {.bias = Bias::optional, .transform = Transform::split_qkv, .heads = c.n_head});
+             {.bias = Bias::optional, .transform = Transform::split_qkv, .heads = c.n_head, .kv_heads = c.n_head});
     list.add("attn_output", "attention.dense", {d, d}, maybe);
     list.add("ffn_norm", "post_attention_layernorm", {d}, biased);
     list.add("ffn_up", "mlp.dense_h_to_4h", {c.d_ff, d}, biased);
@@ -58,34 +51,18 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 Value forward(Forward& f) {
   const DecoderKeys c = keys_of(f.metadata);
   const bool parallel = f.metadata.boolean("gptneox.use_parallel_residual", true);
-  Graph& g = f.graph;
-  const RopeScaling scaling = rope_scaling(f.metadata, c.arch, c.rotary_dim, c.theta);
-  const Value factors = scaling.factors.empty() ? Value{} : f.vector(scaling.factors);
-  SoftmaxContext attend = c.attention(Rotary::half);
-  attend.rope_attn_scale = scaling.attn_scale;
-  Value x = g.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
+  const RotaryAttention plan = rotary_attention(f, c, Rotary::half);
+  Value x = f.graph.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
-    const Graph::Scope scope(g, fmt::format("blk.{}", i));
-    const auto w = [&](std::string_view name) { return f.block_weight(i, name); };
-    const Value qkv =
-        g.add(QkvGemm{.norm = NormKind::layer, .eps = c.norm_eps},
-              {x, w("attn_qkv.weight"), w("attn_qkv.bias"), w("attn_norm.weight"), w("attn_norm.bias")})[0];
-    const Value context = f.attention(i, attend, {.qkv = qkv, .rope_factors = factors});
-    const Value attention = g.add(VectorMatmul{}, {context, w("attn_output.weight")})[0];
+    const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
+    const Value attention = attend(f, c, i, x, plan).out;
     if (parallel) {  // the MLP reads the layer's input through a norm of its own
-      const Value h = g.add(LayerNorm{.eps = c.norm_eps}, {x, w("ffn_norm.weight"), w("ffn_norm.bias")})[0];
-      const Value mlp = g.add(GeluGemm{.activation = c.activation},
-                              {h, w("ffn_up.weight"), w("ffn_up.bias"), w("ffn_down.weight")})[0];
-      x = g.add(ResidualAdd{.mlp_after_attn = false},
-                {mlp, x, attention, w("attn_output.bias"), w("ffn_down.bias")})[0];
+      x = parallel_mlp(f, c, i, x, attention, normed(f, c, x, fmt::format("blk.{}.ffn_norm", i)));
     } else {
-      const Value mlp = g.add(MlpGemm{.norm = NormKind::layer, .eps = c.norm_eps, .activation = c.activation},
-                              {attention, x, w("attn_output.bias"), w("ffn_norm.weight"), w("ffn_norm.bias"),
-                               w("ffn_up.weight"), w("ffn_up.bias"), w("ffn_down.weight")})[0];
-      x = g.add(ResidualAdd{}, {mlp, x, attention, w("attn_output.bias"), w("ffn_down.bias")})[0];
+      x = sequential_mlp(f, c, i, x, attention);
     }
   }
-  return f.logits(x, NormKind::layer, c.norm_eps);
+  return f.logits(x, c.norm, c.norm_eps);
 }
 
 }  // namespace

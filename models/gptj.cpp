@@ -1,14 +1,9 @@
 // GPT-J: parallel layers under one norm, interleaved partial rotary, no attention biases. No other GGUF program runs
 // it: names and keys follow GGUF's habits (../shared/gguf.md). Source: Wang and Komatsuzaki, "GPT-J-6B", 2021; Hugging
 // Face GPTJForCausalLM.
-#include "models/decoder_keys.h"
-#include "models/forward.h"
+#include "models/layers.h"
 #include "models/tensor_list.h"
 #include "ops/embedding.h"
-#include "ops/gelu_gemm.h"
-#include "ops/qkv_gemm.h"
-#include "ops/residual_add.h"
-#include "ops/vector_matmul.h"
 
 namespace weft {
 namespace {
@@ -50,24 +45,14 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 
 Value forward(Forward& f) {
   const DecoderKeys c = keys_of(f.metadata);
-  Graph& g = f.graph;
-  Value x = g.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
+  const RotaryAttention plan{c.attention(Rotary::interleaved)};
+  Value x = f.graph.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
-    const Graph::Scope scope(g, fmt::format("blk.{}", i));
-    const auto w = [&](std::string_view name) { return f.block_weight(i, name); };
-    const auto qkv = g.add(QkvGemm{.norm = NormKind::layer, .eps = c.norm_eps},
-                           {x,
-                            std::vector{w("attn_q.weight"), w("attn_k.weight"), w("attn_v.weight")},
-                            {},
-                            w("attn_norm.weight"),
-                            w("attn_norm.bias")});
-    const Value context = f.attention(i, c.attention(Rotary::interleaved), {.qkv = qkv[0]});
-    const Value attention = g.add(VectorMatmul{}, {context, w("attn_output.weight")})[0];
-    const Value mlp = g.add(GeluGemm{.activation = c.activation},
-                            {qkv[1], w("ffn_up.weight"), w("ffn_up.bias"), w("ffn_down.weight")})[0];
-    x = g.add(ResidualAdd{.mlp_after_attn = false}, {mlp, x, attention, {}, w("ffn_down.bias")})[0];
+    const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
+    const Attended attended = attend(f, c, i, x, plan);
+    x = parallel_mlp(f, c, i, x, attended.out, attended.norm);
   }
-  return f.logits(x, NormKind::layer, c.norm_eps);
+  return f.logits(x, c.norm, c.norm_eps);
 }
 
 }  // namespace

@@ -40,6 +40,8 @@ constexpr std::array kHarmless = {"architectures",
                                   "slow_but_exact",
                                   "skip_bias_add",
                                   "skip_bias_add_qkv",
+                                  "masked_softmax_fusion",
+                                  "pad_key_length",
                                   "offset_alibi",
                                   "seq_length",
                                   "attention_softmax_in_fp32",
@@ -195,6 +197,10 @@ void HfConfig::require_off(const FieldNames& names) const {
 void HfConfig::require_value(std::string_view name, double expected) const {
   if (!has(name)) return;
   require(fields_.real(name) == expected, "{} = {} is not supported", name, to_string(*fields_.find(name)));
+}
+
+void HfConfig::require_value(std::string_view name, std::string_view expected) const {
+  require(text(name, expected) == expected, "{} = {} is not supported", name, text(name, expected));
 }
 
 void HfConfig::refuse_unread() const {

@@ -51,6 +51,7 @@ class HfConfig {
   /// For fields that are honoured only where they change nothing. Throws Error naming the field.
   void require_off(const FieldNames& names) const;                   // false, 0, or not there
   void require_value(std::string_view name, double expected) const;  // that, or not there
+  void require_value(std::string_view name, std::string_view expected) const;
 
   /// Throws Error naming a field that nobody asked for, that is not off (false, empty) and that is not known to leave
   /// the maths alone.

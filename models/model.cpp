@@ -49,7 +49,8 @@ Model::Model(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::mo
             "the metadata says {} layers, the file has {} tensors", shape_.n_layer, checkpoint_->tensor_names().size());
     for (const TensorSpec& spec : architecture_->tensors(metadata())) {
       const TensorType* type = checkpoint_->type(spec.gguf);
-      if (type == nullptr && !spec.required) continue;
+      const bool replaced = !spec.unless.empty() && checkpoint_->type(spec.unless) != nullptr;
+      if (type == nullptr && (!spec.required || replaced)) continue;
       require(type != nullptr, "tensor {} is missing", spec.gguf);
       require(is_same(type->shape, spec.shape), "tensor {} is {}, the metadata says {}", spec.gguf,
               to_string(type->shape), to_string(spec.shape));

@@ -1,6 +1,7 @@
 // Writes an architecture's list of tensors, a line each.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,8 +18,10 @@ class TensorList {
   struct Options {
     Bias bias = Bias::none;
     Transform transform = Transform::none;
-    int64_t heads = 0;  // that the transform is about
+    int64_t heads = 0, kv_heads = 0;  // that the transform is about
     bool required = true;
+    std::string_view hf_otherwise = {};  // as TensorSpec::hf_otherwise
+    bool gguf_only = false;              // Hugging Face has it elsewhere or not at all
   };
 
   /// The tensors that follow belong to layer i: "blk.i." stands before their GGUF names and `hf_prefix` before the
@@ -33,15 +36,18 @@ class TensorList {
     hf_prefix_.clear();
   }
 
-  /// Both without ".weight" and ".bias". Returns the weight's spec; the reference holds until the next call.
+  /// All names without ".weight" and ".bias". Returns the weight's spec; the reference holds until the next call.
   TensorSpec& add(std::string_view gguf, std::string_view hf, Shape weight, const Options& options) {
     const auto push = [&](std::string_view kind, Shape shape, bool required) {
+      const auto named = [&](std::string_view name) { return fmt::format("{}{}.{}", hf_prefix_, name, kind); };
       all_.push_back({.gguf = fmt::format("{}{}.{}", gguf_prefix_, gguf, kind),
-                      .hf = {fmt::format("{}{}.{}", hf_prefix_, hf, kind)},
+                      .hf = options.gguf_only ? std::vector<std::string>() : std::vector{named(hf)},
                       .shape = std::move(shape),
                       .transform = options.transform,
                       .heads = options.heads,
-                      .required = required});
+                      .kv_heads = options.kv_heads,
+                      .required = required,
+                      .hf_otherwise = options.hf_otherwise.empty() ? "" : named(options.hf_otherwise)});
     };
     const size_t first = all_.size();
     push("weight", weight, options.required);
@@ -57,6 +63,26 @@ class TensorList {
   TensorSpec& add_named(std::string_view gguf, std::string_view hf, Shape shape) {
     return all_.emplace_back(TensorSpec{
         .gguf = fmt::format("{}{}", gguf_prefix_, gguf), .hf = {fmt::format("{}{}", hf_prefix_, hf)}, .shape = shape});
+  }
+
+  /// q, k and v [rows, columns] by their hf names; some GGUF files have attn_qkv in their place.
+  void add_qkv(const std::array<std::string_view, 3>& hf, int64_t q_rows, int64_t kv_rows, int64_t columns, Bias bias) {
+    const size_t first = all_.size();
+    add("attn_q", hf[0], {q_rows, columns}, {.bias = bias});
+    add("attn_k", hf[1], {kv_rows, columns}, {.bias = bias});
+    add("attn_v", hf[2], {kv_rows, columns}, {.bias = bias});
+    for (size_t i = first; i < all_.size(); ++i) all_[i].unless = gguf_prefix_ + "attn_qkv.weight";
+    add("attn_qkv", "", {q_rows + 2 * kv_rows, columns}, {.bias = bias, .required = false, .gguf_only = true});
+  }
+
+  /// A vector for each head, stacked: hf names hold "{}" where the head's number stands. Not required: only some GGUF
+  /// files have it.
+  void add_per_head(std::string_view gguf, std::string_view hf, int64_t heads, int64_t d_head, bool required) {
+    const Shape shape = heads == 1 ? Shape{d_head} : Shape{heads, d_head};
+    TensorSpec& spec = add(gguf, hf, shape, {.required = required, .gguf_only = true});
+    for (int64_t h = 0; required && h < heads; ++h) {
+      spec.hf.push_back(hf_prefix_ + fmt::format(fmt::runtime(hf), h) + ".weight");
+    }
   }
 
   /// The matrices of `count` experts, stacked: hf names hold "{}" where the expert's number stands.

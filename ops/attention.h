@@ -23,6 +23,7 @@ struct Attention {
   Value sinks;                    // [n_head] or null
   int window = 0;
   bool alibi = false;
+  float alibi_scale = 1;
   float softcap = 0;
 
   /// -> [n_head, T, d]
@@ -97,7 +98,7 @@ struct Attention {
   }
 
   Value slopes(int64_t first, int64_t n) const {
-    const auto all = alibi_slopes(static_cast<int>(queries.type().shape[0]));
+    const auto all = alibi_slopes(static_cast<int>(queries.type().shape[0]), static_cast<double>(alibi_scale));
     return constant(*queries.graph, {all.begin() + first, all.begin() + first + n}, {n, 1, 1});
   }
 };

@@ -13,7 +13,7 @@ struct SoftmaxContext {
     qkv row = [q heads | k heads | v heads]; q, k = RMSNorm(q, q_gamma), RMSNorm(k, k_gamma), then rotary (ops/rope.h);
     k, v appended to the cache at `slots`; then for query t of head h, key j of the same sequence, kv head
     h / (n_head / n_kv_head):
-      s = scale q.k;  s = softcap tanh(s / softcap) if softcap > 0;  s += slope[h] (j - position) if alibi;
+      s = scale q.k;  s = softcap tanh(s / softcap) if softcap > 0;  s += alibi_scale slope[h] (j - position) if alibi;
       visible iff j <= position, j < kv_length, and position - j < window if window > 0;
       p = exp(s - m) / (sum_visible exp(s - m) + exp(sinks[h] - m));  context = sum p v.  No visible key: context is 0.
     qkv [T, (n_head + 2 n_kv_head) d_head] f32   k_cache, v_cache [P, n_kv_head, page, d_head] f32, f16, bf16 or q8_0
@@ -54,7 +54,8 @@ struct SoftmaxContext {
   float scale = 1;
   int window = 0;  // 0: off
   bool alibi = false;
-  float softcap = 0;  // 0: off
+  float alibi_scale = 1;  // of the slopes: Falcon's are 1 / sqrt(d_head) of BLOOM's
+  float softcap = 0;      // 0: off
   float qk_norm_eps = 0;
   static constexpr auto fields =
       field_list(field("n_head", &SoftmaxContext::n_head), field("n_kv_head", &SoftmaxContext::n_kv_head),
@@ -62,7 +63,8 @@ struct SoftmaxContext {
                  field("rotary_dim", &SoftmaxContext::rotary_dim), field("rope_theta", &SoftmaxContext::rope_theta),
                  field("rope_attn_scale", &SoftmaxContext::rope_attn_scale), field("scale", &SoftmaxContext::scale),
                  field("window", &SoftmaxContext::window), field("alibi", &SoftmaxContext::alibi),
-                 field("softcap", &SoftmaxContext::softcap), field("qk_norm_eps", &SoftmaxContext::qk_norm_eps));
+                 field("alibi_scale", &SoftmaxContext::alibi_scale), field("softcap", &SoftmaxContext::softcap),
+                 field("qk_norm_eps", &SoftmaxContext::qk_norm_eps));
 
   std::vector<TensorType> infer(const Types& in) const {
     check_fields();
@@ -126,6 +128,7 @@ struct SoftmaxContext {
                               .sinks = in[kSinks],
                               .window = window,
                               .alibi = alibi,
+                              .alibi_scale = alibi_scale,
                               .softcap = softcap};
     const Value context = permute(attention.build(tile_bytes), {1, 0, 2});
     const Rows rows = common_rows({qkv.type(), in[kPositions].type(), in[kSlots].type()});

@@ -37,7 +37,7 @@ class Attend {
         context_(call.out[0].as<float>()),
         page_(k_cache_.dim(2)),
         tile_tokens_(std::max<int64_t>(1, 32 / heads_.group())) {
-    if (op_.alibi) slopes_ = alibi_slopes(op_.n_head);
+    if (op_.alibi) slopes_ = alibi_slopes(op_.n_head, static_cast<double>(op_.alibi_scale));
   }
 
   const Heads& heads() const { return heads_; }

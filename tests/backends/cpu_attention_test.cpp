@@ -62,6 +62,7 @@ std::vector<Variant> variants() {
     v.op.rotary = Rotary::half;
     v.op.rotary_dim = 16;
     v.op.alibi = true;
+    v.op.alibi_scale = 0.3f;
     v.op.window = 9;
     v.op.softcap = 5;
     v.sinks = v.q_norm = true;

@@ -104,6 +104,16 @@ TEST(HfCheckpoint, SplitsQkvByPart) {
   for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(split[i], bias[static_cast<size_t>(expected[i])]);
 }
 
+TEST(HfCheckpoint, SplitsQkvOfGroups) {
+  HfFolder folder{R"({"model_type": "falcon", "hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 6,
+      "num_kv_heads": 2, "new_decoder_architecture": true, "vocab_size": 17})"};  // heads of 2, each group [q, q, q, k,
+                                                                                  // v]
+  number(folder, "transformer.h.0.self_attention.query_key_value.weight");
+  folder.write();
+  EXPECT_EQ(rows_of(HfCheckpoint(folder.path()).at("blk.0.attn_qkv.weight")),
+            (std::vector<int>{0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 6, 7, 16, 17, 8, 9, 18, 19}));
+}
+
 TEST(HfCheckpoint, StacksExperts) {
   const HfFolder folder{std::string(kMixtralConfig)};
   const HfCheckpoint checkpoint(folder.path());

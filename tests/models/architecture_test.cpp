@@ -12,13 +12,6 @@ namespace {
 
 using namespace weft::testing;
 
-// config.json with nothing that has a default.
-constexpr std::string_view kGpt2 =
-    R"({"model_type": "gpt2", "n_embd": 12, "n_positions": 50, "n_layer": 2, "n_head": 3, "vocab_size": 20})";
-constexpr std::string_view kLlama =
-    R"({"model_type": "llama", "hidden_size": 12, "max_position_embeddings": 50, "num_hidden_layers": 2,
-        "num_attention_heads": 3, "intermediate_size": 30, "vocab_size": 20})";
-
 TEST(Architecture, IsFoundByBothNames) {
   std::set<std::string_view> names;
   for (const Architecture* a : architectures()) {
@@ -87,7 +80,8 @@ TEST(Architecture, FieldsThatNobodyReadsAreRefused) {
 }
 
 TEST(Architecture, MissingFieldsAreNamed) {
-  for (const std::string_view json : {kGpt2, kLlama}) {
+  for (const std::string_view json : kMinimalConfigs) {
+    SCOPED_TRACE(json);
     const Metadata whole = config_of(json);
     for (const auto& [key, value] : whole.entries()) {
       if (key == "model_type") continue;
@@ -107,7 +101,8 @@ TEST(Architecture, MissingFieldsAreNamed) {
 }
 
 TEST(Architecture, TensorNamesAreUniqueAndFitGguf) {
-  for (const std::string_view json : {kGpt2, kLlama}) {
+  for (const std::string_view json : kMinimalConfigs) {
+    SCOPED_TRACE(json);
     const HfConfig config(config_of(json));
     const Architecture& architecture = find_hf_architecture(config.text("model_type"));
     std::set<std::string> gguf, hf;
@@ -118,6 +113,9 @@ TEST(Architecture, TensorNamesAreUniqueAndFitGguf) {
       EXPECT_GE(spec.shape.elements(), 1);
       if (spec.transform == Transform::rotary_pairs) {
         EXPECT_EQ(spec.shape[0] % (2 * spec.heads), 0) << spec.gguf;
+      } else if (spec.transform == Transform::split_qkv) {
+        ASSERT_GT(spec.kv_heads, 0) << spec.gguf;
+        EXPECT_EQ(spec.shape[0] % (spec.heads + 2 * spec.kv_heads), 0) << spec.gguf;
       }
     }
     EXPECT_TRUE(gguf.contains("token_embd.weight") && gguf.contains("output_norm.weight"));

@@ -337,8 +337,9 @@ void expect_golden(Rig& rig, const SafetensorsFile& expected) {
 
 TEST_P(GoldenModel, LogitsAndGreedyIds) {
   constexpr std::string_view kMustLoad[] = {
-      "gpt2",  "gpt2_wide", "llama",     "llama_wide",     "mistral", "mixtral", "gpt_neox",    "gptj",
-      "qwen2", "qwen3",     "qwen3_moe", "qwen3_moe_wide", "phi3",    "gemma2",  "gemma3_text", "olmo2"};
+      "bloom",    "falcon", "gemma2", "gemma3_text", "gpt2",      "gpt2_wide",      "gpt_bigcode", "gpt_neo",
+      "gpt_neox", "gptj",   "llama",  "llama_wide",  "mistral",   "mixtral",        "olmo2",       "opt",
+      "phi",      "phi3",   "qwen2",  "qwen3",       "qwen3_moe", "qwen3_moe_wide", "stablelm",    "starcoder2"};
   const std::string folder = shared_folder() + "/golden/models/" + GetParam();
   std::shared_ptr<const Checkpoint> checkpoint;
   try {

@@ -60,7 +60,7 @@ std::vector<double> expected_context(const Options& options, const std::vector<s
     return x;
   };
   std::vector<double> context;
-  const auto slopes = alibi_slopes(op.n_head);
+  const auto slopes = alibi_slopes(op.n_head, static_cast<double>(op.alibi_scale));
   for (int h = 0; h < op.n_head; ++h) {
     const int kv = h / (op.n_head / op.n_kv_head);
     const auto q = row(t, h, op.n_head, options.q_gamma, true, 0);
@@ -203,6 +203,8 @@ TEST_F(SoftmaxContextTest, MasksAndScores) {
   check(options);
   options.op.window = 0;
   options.op.alibi = true;
+  check(options);
+  options.op.alibi_scale = 0.4f;
   check(options);
   options.op.softcap = 0.75f;
   check(options);

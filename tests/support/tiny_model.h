@@ -20,7 +20,7 @@ namespace weft::testing {
 
 /// Sizes that no vector width or block divides, unless a test asks for others.
 struct TinyOptions {
-  std::string architecture = "llama";  // or one of its kin, or gpt2
+  std::string architecture = "llama";  // or one of its kin, gpt2, phi2
   int64_t n_layer = 2, d_model = 36, n_head = 3, n_kv_head = 1, d_ff = 50, context = 300, n_vocab = 61;
   int64_t window = 0;    // not gpt2
   int64_t n_expert = 0;  // not gpt2; two of them are used
@@ -57,11 +57,10 @@ inline Metadata tiny_metadata(const TinyOptions& o) {
   size("feed_forward_length", o.d_ff);
   size("attention.head_count", o.n_head);
   size("vocab_size", o.n_vocab);
-  if (o.architecture == "gpt2") {
-    m.set("gpt2.attention.layer_norm_epsilon", 1e-5f);
-    return m;
-  }
+  if (o.architecture != "llama") m.set(fmt::format("{}.attention.layer_norm_epsilon", o.architecture), 1e-5f);
+  if (o.architecture == "gpt2") return m;
   size("attention.head_count_kv", o.n_kv_head);
+  if (o.architecture == "phi2") return m;
   m.set(fmt::format("{}.attention.layer_norm_rms_epsilon", o.architecture), 1e-6f);
   if (o.window > 0) size("attention.sliding_window", o.window);
   if (o.n_expert > 0) {
