@@ -1,7 +1,8 @@
 // softmax_context. Phase 1, tasks are tokens: queries to the workspace, keys and values to the cache (heads.h). Phase
 // 2, tasks are (kv head, tile of queries), kv head outermost: the tile's queries of one sequence, all query heads of
-// the group as rows, against one page of keys after another with an online softmax in f32. A plan of one token needs no
-// barrier between them: a kv head is appended and read by the same thread.
+// the group as rows, against one page of keys after another with an online softmax in f32. A page's keys are decoded
+// and turned, so that lanes are keys and scores need no sum over lanes. A plan of one token needs no barrier between
+// them: a kv head is appended and read by the same thread.
 //
 // Bound by the cache's bytes at one token (each key and value read once for the whole group), by FMA in prefill. Work
 // follows positions and lengths, which are data; workspace and scratch follow the capacity alone.
@@ -19,6 +20,7 @@
 namespace weft::cpu {
 namespace {
 
+constexpr int64_t kTileQueries = 64;  // rows that share a decoded page: 64 x 64 scores and as many sums stay in L2
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 
 class Attend {
@@ -36,7 +38,8 @@ class Attend {
         sinks_(call.input(SoftmaxContext::kSinks).as<float>()),
         context_(call.out[0].as<float>()),
         page_(k_cache_.dim(2)),
-        tile_tokens_(std::max<int64_t>(1, 32 / heads_.group())) {
+        page_stride_((page_ + 15) / 16 * 16),
+        tile_tokens_(std::max<int64_t>(1, kTileQueries / heads_.group())) {
     if (op_.alibi) slopes_ = alibi_slopes(op_.n_head, static_cast<double>(op_.alibi_scale));
   }
 
@@ -44,8 +47,8 @@ class Attend {
   int64_t tiles(int64_t tokens) const { return (tokens + tile_tokens_ - 1) / tile_tokens_; }
   size_t scratch_bytes() const {
     const int64_t rows = tile_tokens_ * heads_.group();
-    const int64_t floats = rows * (page_ + heads_.q_stride() + 3) + page_ * heads_.q_stride();
-    return kMatmulScratch + sizeof(float) * static_cast<size_t>(floats);
+    const int64_t floats = rows * (page_stride_ + heads_.q_stride() + 3) + 2 * page_stride_ * heads_.q_stride();
+    return sizeof(float) * static_cast<size_t>(floats);
   }
 
   /// Tile `tile` of the live tokens for kv head h.
@@ -63,11 +66,11 @@ class Attend {
   /// Rows of a tile: query r belongs to token first + r / group, head h * group + r % group.
   struct Rows {
     int64_t h, first, n;
-    float* scores;               // [n, page]
+    float* scores;               // [n, page_stride]
     float* sums;                 // [n, q_stride]: of weighted values
     float *peak, *total, *keep;  // [n]: largest score so far, sum of exponentials below it, factor for what came before
-    float* values;               // [page, q_stride]: decoded
-    std::byte* scratch;
+    float* decoded;              // [page, q_stride]: keys, then values
+    float* keys;                 // [q_stride, page_stride]: turned
   };
 
   void run_sequence(int64_t h, int64_t first, int64_t last, std::byte* scratch) const {
@@ -75,15 +78,16 @@ class Attend {
     Rows rows{.h = h,
               .first = first,
               .n = n,
-              .scores = reinterpret_cast<float*>(scratch + kMatmulScratch),
+              .scores = reinterpret_cast<float*>(scratch),
               .sums = nullptr,
               .peak = nullptr,
               .total = nullptr,
               .keep = nullptr,
-              .values = nullptr,
-              .scratch = scratch};
-    rows.values = rows.scores + n * page_;
-    rows.sums = rows.values + page_ * stride;
+              .decoded = nullptr,
+              .keys = nullptr};
+    rows.decoded = rows.scores + n * page_stride_;
+    rows.keys = rows.decoded + page_stride_ * stride;
+    rows.sums = rows.keys + page_stride_ * stride;
     rows.peak = rows.sums + n * stride;
     rows.total = rows.peak + n;
     rows.keep = rows.total + n;
@@ -121,23 +125,18 @@ class Attend {
     const bool exists = id >= 0 && id < k_cache_.dim(0);
     const int64_t group = heads_.group(), stride = heads_.q_stride();
     if (exists) {
-      isa_->matmul({.x = heads_.queries(rows.h) + rows.first * group * stride,
-                    .x_stride = stride,
-                    .n_tokens = rows.n,
-                    .k = op_.d_head,
-                    .w = page_rows(k_cache_, id, rows.h),
-                    .n_rows = n,
-                    .out = rows.scores,
-                    .out_stride = page_,
-                    .scratch = rows.scratch});
+      const Decoded k = decode(k_cache_, rows, id, n);
+      isa_->transpose(k.data, k.stride, n, op_.d_head, rows.keys, page_stride_);
+      isa_->weigh_rows(rows.scores, nullptr, heads_.queries(rows.h) + rows.first * group * stride, stride, rows.n,
+                       rows.keys, page_stride_, op_.d_head, page_stride_);
     } else {
-      std::memset(rows.scores, 0, static_cast<size_t>(rows.n * page_) * sizeof(float));
+      std::memset(rows.scores, 0, static_cast<size_t>(rows.n * page_stride_) * sizeof(float));
     }
     bool any = false;
     for (int64_t r = 0; r < rows.n; ++r) any |= weigh(rows, r, key, n);
     if (!any || !exists) return scale_sums(rows);
-    const auto [values, value_stride] = decode_values(rows, id, n);
-    isa_->weigh_rows(rows.sums, rows.keep, rows.scores, page_, rows.n, values, value_stride, n, stride);
+    const Decoded v = decode(v_cache_, rows, id, n);
+    isa_->weigh_rows(rows.sums, rows.keep, rows.scores, page_stride_, rows.n, v.data, v.stride, n, stride);
   }
 
   void scale_sums(const Rows& rows) const {
@@ -148,7 +147,7 @@ class Attend {
 
   /// Scores of row r to weights below the new peak; whether it sees any of the keys.
   bool weigh(const Rows& rows, int64_t r, int64_t key, int64_t n) const {
-    float* s = rows.scores + r * page_;
+    float* s = rows.scores + r * page_stride_;
     const int64_t position = positions_[rows.first + r / heads_.group()];
     isa_->scale(s, op_.scale, n);
     if (op_.softcap > 0) isa_->soft_cap(op_.softcap, s, n);
@@ -172,20 +171,20 @@ class Attend {
     return true;
   }
 
-  struct Values {
+  struct Decoded {
     const float* data;
     int64_t stride;
   };
-  /// The page's value rows as f32, padded to q_stride; in place where they are that already.
-  Values decode_values(const Rows& rows, int64_t id, int64_t n) const {
-    RowBlock row = page_rows(v_cache_, id, rows.h);
+  /// A page's n rows as f32, padded to q_stride; in place where they are that already.
+  Decoded decode(const Tensor& cache, const Rows& rows, int64_t id, int64_t n) const {
+    RowBlock row = page_rows(cache, id, rows.h);
     const int64_t d = op_.d_head, stride = heads_.q_stride();
     if (row.format == Format::f32 && d == stride) return {reinterpret_cast<const float*>(row.data), d};
     for (int64_t j = 0; j < n; ++j, row.data += row.row_bytes) {
-      isa_->decode(row, rows.values + j * stride, d);
-      for (int64_t i = d; i < stride; ++i) rows.values[j * stride + i] = 0;
+      isa_->decode(row, rows.decoded + j * stride, d);
+      for (int64_t i = d; i < stride; ++i) rows.decoded[j * stride + i] = 0;
     }
-    return {rows.values, stride};
+    return {rows.decoded, stride};
   }
 
   void finish(const Rows& rows, int64_t r) const {
@@ -208,7 +207,7 @@ class Attend {
   Tensor page_table_, k_cache_, v_cache_;
   const float* sinks_;
   float* context_;
-  int64_t page_, tile_tokens_;
+  int64_t page_, page_stride_, tile_tokens_;
   std::vector<float> slopes_;
 };
 
@@ -245,10 +244,6 @@ std::optional<std::string> refuses(const Match& match, const DeviceInfo&) {
   for (const size_t slot : {SoftmaxContext::kKCache, SoftmaxContext::kVCache}) {
     const DType dtype = match.type(slot).dtype;
     if (!dtype->encode) return fmt::format("a cache of {} cannot be written", dtype.name());
-    if (kChunk % dtype->block_elems != 0) {
-      return fmt::format("blocks of {} elements ({}) do not divide a tile of {} columns", dtype->block_elems,
-                         dtype.name(), kChunk);
-    }
   }
   return {};
 }

@@ -113,9 +113,12 @@ struct IsaKernels {
   float (*exp_sum)(float* s, float shift, int64_t n);
   /// y *= factor.
   void (*scale)(float* y, float factor, int64_t n);
-  /// y[r, :] = y[r, :] * keep[r] + sum over j < n_keys of p[r, j] * v[j, :], in ascending j.
+  /// y[r, :] = y[r, :] * keep[r] + sum over j < n_keys of p[r, j] * v[j, :], in ascending j; the old y counts
+  /// for nothing if keep is null.
   void (*weigh_rows)(float* y, const float* keep, const float* p, int64_t p_stride, int64_t n_rows, const float* v,
                      int64_t v_stride, int64_t n_keys, int64_t d);
+  /// out[j, i] = in[i, j] for i < n, j < d; zeros for the rest of a row of out, whose length is out_stride.
+  void (*transpose)(const float* in, int64_t in_stride, int64_t n, int64_t d, float* out, int64_t out_stride);
   /// Decodes n elements of a row.
   void (*decode)(const RowBlock& row, float* out, int64_t n);
 };

@@ -25,5 +25,6 @@ float exp_sum(float* s, float shift, int64_t n);
 void scale(float* y, float factor, int64_t n);
 void weigh_rows(float* y, const float* keep, const float* p, int64_t p_stride, int64_t n_rows, const float* v,
                 int64_t v_stride, int64_t n_keys, int64_t d);
+void transpose(const float* in, int64_t in_stride, int64_t n, int64_t d, float* out, int64_t out_stride);
 
 }  // namespace weft::cpu::WEFT_ISA

@@ -1,5 +1,5 @@
-// The pieces of attention between its two matrix products: soft cap, maximum, exponentials and their sum, and the
-// weighted sum of value rows.
+// The pieces of attention between its two matrix products: soft cap, maximum, exponentials and their sum; the
+// weighted sum of rows, which serves both (keys turned, lanes are keys; values, lanes are columns); and the turning.
 #include "backends/cpu/isa/kernels.h"
 #include "backends/cpu/isa/math.h"
 
@@ -39,7 +39,9 @@ void weigh(float* y, const float* keep, const float* p, int64_t p_stride, const 
            int64_t n_keys, int64_t d) {
   V acc[R][C];
   for (int r = 0; r < R; ++r) {
-    for (int c = 0; c < C; ++c) acc[r][c] = load(y + r * d + c * kLanes) * set(keep[r]);
+    for (int c = 0; c < C; ++c) {
+      acc[r][c] = keep ? load(y + r * d + c * kLanes) * set(keep[r]) : set(0);
+    }
   }
   for (int64_t j = 0; j < n_keys; ++j) {
     V value[C];
@@ -64,13 +66,41 @@ void weigh_rows(float* y, const float* keep, const float* p, int64_t p_stride, i
   const auto rows = [&](auto count) {
     constexpr int R = decltype(count)::value;
     int64_t c = 0;
-    for (; c + 2 * kLanes <= d; c += 2 * kLanes) {
-      weigh<R, 2>(y + r * d + c, keep + r, p + r * p_stride, p_stride, v + c, v_stride, n_keys, d);
+    if constexpr (kLanes == 16) {  // 16 accumulators, 8 loads for 16 FMA
+      for (; c + 4 * kLanes <= d; c += 4 * kLanes) {
+        weigh<R, 4>(y + r * d + c, keep ? keep + r : nullptr, p + r * p_stride, p_stride, v + c, v_stride, n_keys, d);
+      }
     }
-    if (c < d) weigh<R, 1>(y + r * d + c, keep + r, p + r * p_stride, p_stride, v + c, v_stride, n_keys, d);
+    for (; c + 2 * kLanes <= d; c += 2 * kLanes) {
+      weigh<R, 2>(y + r * d + c, keep ? keep + r : nullptr, p + r * p_stride, p_stride, v + c, v_stride, n_keys, d);
+    }
+    if (c < d)
+      weigh<R, 1>(y + r * d + c, keep ? keep + r : nullptr, p + r * p_stride, p_stride, v + c, v_stride, n_keys, d);
   };
   for (; r + 4 <= n_rows; r += 4) rows(Count<4>{});
   for (; r < n_rows; ++r) rows(Count<1>{});
+}
+
+void transpose(const float* in, int64_t in_stride, int64_t n, int64_t d, float* out, int64_t out_stride) {
+  int64_t j = 0;
+  for (; j + 4 <= d; j += 4) {
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+      __m128 a = _mm_loadu_ps(in + i * in_stride + j), b = _mm_loadu_ps(in + (i + 1) * in_stride + j);
+      __m128 c = _mm_loadu_ps(in + (i + 2) * in_stride + j), e = _mm_loadu_ps(in + (i + 3) * in_stride + j);
+      _MM_TRANSPOSE4_PS(a, b, c, e);
+      _mm_storeu_ps(out + j * out_stride + i, a);
+      _mm_storeu_ps(out + (j + 1) * out_stride + i, b);
+      _mm_storeu_ps(out + (j + 2) * out_stride + i, c);
+      _mm_storeu_ps(out + (j + 3) * out_stride + i, e);
+    }
+    for (; i < out_stride; ++i) {
+      for (int64_t k = j; k < j + 4; ++k) out[k * out_stride + i] = i < n ? in[i * in_stride + k] : 0;
+    }
+  }
+  for (; j < d; ++j) {
+    for (int64_t i = 0; i < out_stride; ++i) out[j * out_stride + i] = i < n ? in[i * in_stride + j] : 0;
+  }
 }
 
 }  // namespace weft::cpu::WEFT_ISA

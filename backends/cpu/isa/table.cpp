@@ -30,6 +30,7 @@ constexpr IsaKernels kKernels = {.name = WEFT_TEXT(WEFT_ISA),
                                  .exp_sum = exp_sum,
                                  .scale = scale,
                                  .weigh_rows = weigh_rows,
+                                 .transpose = transpose,
                                  .decode = decode_row};
 
 }  // namespace
