@@ -3,6 +3,8 @@
 // gptneo.attention.sliding_window is the window in tokens and gptneo.attention.sliding_window_pattern an array of
 // booleans, true for the layers that have it; without either all layers see everything. Sources: Black et al.,
 // "GPT-Neo: Large Scale Autoregressive Language Modeling with Mesh-Tensorflow", 2021; Hugging Face GPTNeoForCausalLM.
+#include <algorithm>
+
 #include "models/layers.h"
 #include "models/tensor_list.h"
 #include "ops/embedding.h"
