@@ -46,7 +46,7 @@ TEST(Convert, NormsOfHeadsAreNoMatrices) {
   const HfFolder folder{R"({"model_type": "stablelm", "hidden_size": 64, "max_position_embeddings": 50,
       "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 32,
       "vocab_size": 17, "qk_layernorm": true})"};
-  for (const PlannedTensor& tensor : plan_conversion(HfCheckpoint(folder.path()), {.type = quant::q8_0}).tensors) {
+  for (const PlannedTensor& tensor : plan_conversion(HfCheckpoint(folder.path()), {.type = "q8_0"}).tensors) {
     const bool is_norm = tensor.name.find("_norm.") != std::string::npos;
     EXPECT_EQ(tensor.to.dtype, is_norm ? DType(quant::f32) : DType(quant::q8_0)) << tensor.name;
   }

@@ -105,12 +105,12 @@ TEST(HfCheckpoint, SplitsQkvByPart) {
 }
 
 TEST(HfCheckpoint, SplitsQkvOfGroups) {
+  // Heads of 2; each group is [q, q, q, k, v].
   HfFolder folder{R"({"model_type": "falcon", "hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 6,
-      "num_kv_heads": 2, "new_decoder_architecture": true, "vocab_size": 17})"};  // heads of 2, each group [q, q, q, k,
-                                                                                  // v]
+      "num_kv_heads": 2, "new_decoder_architecture": true, "vocab_size": 17})"};
   number(folder, "transformer.h.0.self_attention.query_key_value.weight");
   folder.write();
-  EXPECT_EQ(rows_of(HfCheckpoint(folder.path()).at("blk.0.attn_qkv.weight")),
+  EXPECT_EQ(rows_of(HfCheckpoint(folder.path()).load("blk.0.attn_qkv.weight")),
             (std::vector<int>{0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 6, 7, 16, 17, 8, 9, 18, 19}));
 }
 

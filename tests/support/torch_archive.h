@@ -9,9 +9,10 @@
 #include <utility>
 #include <vector>
 
-#include "convert/safetensors.h"
+#include "convert/safetensors_writer.h"
 #include "ops/quant/bf16.h"
 #include "ops/quant/f16.h"
+#include "ops/quant/f32.h"
 
 namespace weft::testing {
 
