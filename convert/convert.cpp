@@ -8,12 +8,15 @@
 #include <thread>
 
 #include "convert/gguf_writer.h"
+#include "convert/mapped_file.h"
 #include "convert/sha256.h"
+#include "ops/quant/for_cpu.h"
 
 namespace weft {
 namespace {
 
-constexpr size_t kSlabBytes = size_t{8} << 20;  // of the source or the result, whichever is larger
+constexpr size_t kSlabBytes = size_t{4} << 20;  // of the source or the result, whichever is larger
+constexpr int64_t kWaiting = 6;                 // workers more than cores: these wait for the disk, reading or writing
 
 int64_t n_cores() { return std::max<int64_t>(1, std::thread::hardware_concurrency()); }
 
@@ -33,9 +36,11 @@ void convert_rows(const Tensor& from, DType to, int64_t first, int64_t last, std
   const auto columns = static_cast<size_t>(from.type.shape.columns());
   const size_t in_row = from.type.row_bytes(), out_row = columns / to->block_elems * to->block_bytes;
   std::vector<float> row(columns);
+  const auto decode = quant::for_this_cpu(from.type.dtype).decode;
+  const auto encode = quant::for_this_cpu(to).encode;
   for (int64_t r = first; r < last; ++r, out += out_row) {
-    from.type.dtype->decode(from.data + static_cast<size_t>(r) * in_row, row.data(), columns);
-    to->encode(row.data(), out, columns, importance.of_row(base + r, columns));
+    decode(from.data + static_cast<size_t>(r) * in_row, row.data(), columns);
+    encode(row.data(), out, columns, importance.of_row(base + r, columns));
   }
 }
 
@@ -49,8 +54,8 @@ class Conveyor {
   /// Throws what the first worker that failed threw.
   void run() {
     {
-      std::vector<std::jthread> team;  // one more than cores: somebody is always waiting for the disk
-      for (int64_t i = 0; i <= n_cores(); ++i) team.emplace_back([this] { work(); });
+      std::vector<std::jthread> team;
+      for (int64_t i = 0; i < n_cores() + kWaiting; ++i) team.emplace_back([this] { work(); });
     }
     if (failure_) std::rethrow_exception(failure_);
   }
@@ -81,6 +86,7 @@ class Conveyor {
       std::vector<std::byte> converted;
       while (const std::optional<Slab> slab = next()) {
         LoadedTensor rows = source_.rows(slab->tensor->name, slab->first, slab->last);
+        read_ahead({rows->data, rows->type.bytes()});
         const DType to = slab->tensor->to.dtype;
         if (rows->type.dtype == to) {
           write(*slab, {rows->data, rows->type.bytes()});

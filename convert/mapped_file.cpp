@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <limits>
@@ -25,6 +26,14 @@ struct Descriptor {
     if (fd >= 0) ::close(fd);
   }
 };
+
+/// For the whole pages around `part`.
+void advise(std::span<const std::byte> part, int advice) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(part.data()) & ~(page - 1);
+  const uintptr_t end = reinterpret_cast<uintptr_t>(part.data()) + part.size();
+  ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
 
 std::string system_message() { return std::generic_category().message(errno); }
 
@@ -60,11 +69,14 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 void MappedFile::drop_pages(std::span<const std::byte> part) const noexcept {
-  if (part.empty()) return;
-  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(part.data()) & ~(page - 1);  // the mapping begins with a page
-  const uintptr_t end = reinterpret_cast<uintptr_t>(part.data()) + part.size();
-  ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  if (!part.empty()) advise(part, MADV_DONTNEED);
+}
+
+void read_ahead(std::span<const std::byte> part) noexcept {
+  constexpr size_t kChunk = size_t{128} << 10;  // the system cuts a larger request to about this
+  for (size_t at = 0; at < part.size(); at += kChunk) {
+    advise(part.subspan(at, std::min(kChunk, part.size() - at)), MADV_WILLNEED);
+  }
 }
 
 }  // namespace weft

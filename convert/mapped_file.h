@@ -32,4 +32,7 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+/// Has the system begin to read mapped bytes that are wanted soon: faults one by one keep no disk busy.
+void read_ahead(std::span<const std::byte> part) noexcept;
+
 }  // namespace weft

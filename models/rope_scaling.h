@@ -45,4 +45,7 @@ std::vector<DerivedTensor> rope_factor_tensors(const HfConfig& config, int64_t r
 /// Lists them, all optional.
 void list_rope_factors(TensorList& list, int64_t rotary_dim);
 
+/// The tensor rope_freqs of a Llama 3 config, or nothing if it asks for no such scaling.
+std::vector<float> llama3_factors(const HfConfig& config, int64_t rotary_dim);
+
 }  // namespace weft

@@ -14,15 +14,17 @@ namespace weft::quant {
 
 static_assert(std::endian::native == std::endian::little, "blocks are read as they lie in the file");
 
-/// IEEE 754 binary16 -> binary32, exact, subnormals, infinities and NaN included.
+/// IEEE 754 binary16 -> binary32, exact, subnormals, infinities and NaN included. Masks and no branches, so that loops
+/// vectorize.
 inline float f16_to_f32(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
-  const uint32_t exponent = (h >> 10) & 0x1Fu;
-  const uint32_t mantissa = h & 0x3FFu;
-  if (exponent == 0x1F) return std::bit_cast<float>(sign | 0x7F800000u | (mantissa << 13));
-  if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
-  const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
+  const uint32_t exponent = h & 0x7C00u, mantissa = h & 0x3FFu;
+  const uint32_t is_special = 0u - static_cast<uint32_t>(exponent == 0x7C00u);
+  const uint32_t is_subnormal = 0u - static_cast<uint32_t>(exponent == 0);
+  const uint32_t bias = 112u << 23;  // 127 - 15; once more makes exponent 31 into 255
+  const uint32_t normal = (static_cast<uint32_t>(h & 0x7FFFu) << 13) + bias + (bias & is_special);
+  const uint32_t subnormal = std::bit_cast<uint32_t>(static_cast<float>(static_cast<int32_t>(mantissa)) * 0x1p-24f);
+  return std::bit_cast<float>(sign | (subnormal & is_subnormal) | (normal & ~is_subnormal));
 }
 
 /// binary32 -> binary16, round to nearest even; overflow to infinity, NaN stays NaN.
