@@ -100,8 +100,8 @@ void list_experts(TensorList& list, const DecoderKeys& c, const ExpertKeys& expe
 
 Value biased(Value x, Value bias) { return bias ? add(x, bias) : x; }
 
-RotaryAttention rotary_attention(Forward& f, const DecoderKeys& c, Rotary style) {
-  RotaryAttention attention{.op = c.attention(style), .rope_factors = f.weight("rope_freqs.weight")};
+AttentionPlan rotary_attention(Forward& f, const DecoderKeys& c, Rotary style) {
+  AttentionPlan attention{.op = c.attention(style), .rope_factors = f.weight("rope_freqs.weight")};
   attention.op.qk_norm_eps = c.norm_eps;
   const RopeScaling scaling = rope_scaling(f.metadata, c.arch, c.rotary_dim, c.theta, c.yarn_truncate);
   attention.op.rope_attn_scale = scaling.attn_scale;
@@ -116,7 +116,7 @@ RotaryAttention rotary_attention(Forward& f, const DecoderKeys& c, Rotary style)
   return attention;
 }
 
-Value attend(Forward& f, int64_t layer, Value qkv, const RotaryAttention& attention) {
+Value attend(Forward& f, int64_t layer, Value qkv, const AttentionPlan& attention) {
   const auto w = [&](std::string_view name) { return f.block_weight(layer, name); };
   const Value context = f.attention(layer, attention.op,
                                     {.qkv = qkv,
@@ -127,10 +127,8 @@ Value attend(Forward& f, int64_t layer, Value qkv, const RotaryAttention& attent
   return vector_matmul(context, {w("attn_output.weight")});
 }
 
-Value rms_attention(Forward& f, int64_t layer, Value x, const DecoderKeys& c, const RotaryAttention& attention) {
-  const bool fused = static_cast<bool>(f.block_weight(layer, "attn_qkv.weight"));
-  const auto [weights, biases] =
-      fused ? f.row_blocks(layer, {"attn_qkv"}) : f.row_blocks(layer, {"attn_q", "attn_k", "attn_v"});
+Value rms_attention(Forward& f, int64_t layer, Value x, const DecoderKeys& c, const AttentionPlan& attention) {
+  const auto [weights, biases] = f.qkv_blocks(layer);
   const Value qkv = f.graph.add(QkvGemm{.norm = NormKind::rms, .eps = c.norm_eps},
                                 {x, weights, biases, f.block_weight(layer, "attn_norm.weight")})[0];
   return attend(f, layer, qkv, attention);
@@ -152,7 +150,7 @@ Value rms_gated_mlp(Forward& f, int64_t layer, Value x, Value attention, const D
   return f.graph.add(ResidualAdd{}, {mlp, x, attention, output_bias, w("ffn_down.bias")})[0];
 }
 
-Value rms_sandwich_layer(Forward& f, int64_t layer, Value x, const DecoderKeys& c, const RotaryAttention& attention) {
+Value rms_sandwich_layer(Forward& f, int64_t layer, Value x, const DecoderKeys& c, const AttentionPlan& attention) {
   Graph& g = f.graph;
   const auto w = [&](std::string_view name) { return f.block_weight(layer, name); };
   const Value attended = biased(rms_attention(f, layer, x, c, attention), w("attn_output.bias"));

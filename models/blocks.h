@@ -42,19 +42,19 @@ void list_experts(TensorList& list, const DecoderKeys& keys, const ExpertKeys& e
 Value biased(Value x, Value bias);
 
 /// softmax_context as a model's keys say it, for all its layers.
-struct RotaryAttention {
+struct AttentionPlan {
   SoftmaxContext op;
   Value rope_factors{};
 };
 /// Of longrope's two sets of factors a session whose sequences may be longer than the original context takes the long
 /// one: keys are cached after rotation, so one choice holds for all of a sequence.
-RotaryAttention rotary_attention(Forward& f, const DecoderKeys& keys, Rotary style);
+AttentionPlan rotary_attention(Forward& f, const DecoderKeys& keys, Rotary style);
 
 /// qkv [T, ...] -> attention -> attn_output, [T, D], without its bias. Reads attn_q_norm, attn_k_norm and attn_sinks
 /// where a layer has them.
-Value attend(Forward& f, int64_t layer, Value qkv, const RotaryAttention& attention);
+Value attend(Forward& f, int64_t layer, Value qkv, const AttentionPlan& attention);
 /// The same of the residual stream x [T, D], through RMSNorm (attn_norm) and attn_q, attn_k, attn_v or attn_qkv.
-Value rms_attention(Forward& f, int64_t layer, Value x, const DecoderKeys& keys, const RotaryAttention& attention);
+Value rms_attention(Forward& f, int64_t layer, Value x, const DecoderKeys& keys, const AttentionPlan& attention);
 
 /// ffn_up and ffn_gate of a layer as row blocks: two tensors, or ffn_up alone with the rows of gate before those of up.
 Forward::RowBlocks up_and_gate(Forward& f, int64_t layer, const DecoderKeys& keys);
@@ -64,7 +64,7 @@ Value rms_gated_mlp(Forward& f, int64_t layer, Value x, Value attention, const D
 
 /// The residual stream after a layer whose halves are normalized before and after: x + post_attention_norm(attention(
 /// attn_norm(x))), then as much of the gated MLP with ffn_norm and post_ffw_norm.
-Value rms_sandwich_layer(Forward& f, int64_t layer, Value x, const DecoderKeys& keys, const RotaryAttention& attention);
+Value rms_sandwich_layer(Forward& f, int64_t layer, Value x, const DecoderKeys& keys, const AttentionPlan& attention);
 
 struct Experts {
   std::optional<Gating> gating = {};  // none: softmax first, by ExpertKeys::weights_norm

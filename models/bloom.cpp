@@ -51,15 +51,15 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 Value forward(Forward& f) {
   const DecoderKeys c = keys_of(f.metadata);
   const bool post_norm = f.metadata.boolean(fmt::format("bloom.{}", kPostNormKey), false);
-  RotaryAttention plan{c.attention()};
+  AttentionPlan plan{c.attention()};
   plan.op.alibi = true;
   Value x = f.graph.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
-  x = normed(f, c, x, "token_embd_norm");
+  x = normed(f, x, c, "token_embd_norm");
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
-    const Attended attended = attend(f, c, i, x, plan);
-    x = post_norm ? sequential_mlp(f, c, i, attended.norm, attended.out, Residual::norm)
-                  : sequential_mlp(f, c, i, x, attended.out);
+    const Attended attended = norm_attention(f, i, x, c, plan);
+    x = post_norm ? sequential_mlp(f, i, attended.norm, attended.out, c, Residual::norm)
+                  : sequential_mlp(f, i, x, attended.out, c);
   }
   return f.logits(x, c.norm, c.norm_eps);
 }

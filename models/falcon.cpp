@@ -43,8 +43,7 @@ Metadata from_hf(const HfConfig& config) {
   config.has("ff_factor");        // ffn_hidden_size says it
   if (config.boolean("alibi", false)) keys.flag("attention.alibi", true);
   rope_from_hf(config, keys);
-  config.require_value("partial_rotary_factor", 1);
-  config.require_value("rope_parameters.partial_rotary_factor", 1);
+  require_whole_heads_rotate(config);
   return keys.metadata;
 }
 
@@ -62,7 +61,7 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
   if (c.n_kv_head > 1) qkv = {Bias::optional, Transform::split_qkv, c.n_head, c.n_kv_head};
   TensorList list;
   list.add("token_embd", "word_embeddings", {c.n_vocab, d});
-  list.add_derived("rope_freqs.weight", {c.rotary_dim / 2});
+  list_rope_factors(list, c.rotary_dim);
   for (int64_t i = 0; i < c.n_layer; ++i) {
     list.layer(i, fmt::format("h.{}.", i));
     list.add("attn_norm", "input_layernorm", {d}, {.bias = Bias::required, .hf_otherwise = "ln_mlp"});
@@ -79,9 +78,9 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
   return list.take();
 }
 
-RotaryAttention attention_plan(Forward& f, const Config& c) {
+AttentionPlan attention_plan(Forward& f, const Config& c) {
   if (!c.alibi) return rotary_attention(f, c, Rotary::half);
-  RotaryAttention plan{c.attention()};
+  AttentionPlan plan{c.attention()};
   plan.op.alibi = true;
   plan.op.alibi_scale = plan.op.scale;
   return plan;
@@ -89,18 +88,18 @@ RotaryAttention attention_plan(Forward& f, const Config& c) {
 
 Value forward(Forward& f) {
   const Config c(f.metadata);
-  const RotaryAttention plan = attention_plan(f, c);
+  const AttentionPlan plan = attention_plan(f, c);
   Value x = f.graph.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
     if (!c.parallel) {
-      x = sequential_mlp(f, c, i, x, attend(f, c, i, x, plan).out);
+      x = sequential_mlp(f, i, x, norm_attention(f, i, x, c, plan).out, c);
     } else if (f.block_weight(i, "attn_norm_2.weight")) {
-      const Value h = normed(f, c, x, fmt::format("blk.{}.attn_norm", i));
-      x = parallel_mlp(f, c, i, x, attend(f, c, i, x, plan, "attn_norm_2").out, h);
+      const Value h = normed(f, x, c, fmt::format("blk.{}.attn_norm", i));
+      x = parallel_mlp(f, i, x, norm_attention(f, i, x, c, plan, "attn_norm_2").out, h, c);
     } else {
-      const Attended attended = attend(f, c, i, x, plan);
-      x = parallel_mlp(f, c, i, x, attended.out, attended.norm);
+      const Attended attended = norm_attention(f, i, x, c, plan);
+      x = parallel_mlp(f, i, x, attended.out, attended.norm, c);
     }
   }
   return f.logits(x, c.norm, c.norm_eps);

@@ -48,7 +48,7 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 
 Value forward(Forward& f) {
   const DecoderKeys c = keys_of(f.metadata);
-  const RotaryAttention attention = rotary_attention(f, c, Rotary::half);
+  const AttentionPlan attention = rotary_attention(f, c, Rotary::half);
   const auto scale = std::sqrt(static_cast<float>(c.d_model));
   Value x = f.graph.add(Embedding{.scale = scale}, {f.ids, f.weight("token_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {

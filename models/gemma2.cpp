@@ -77,7 +77,7 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 Value forward(Forward& f) {
   const Config c(f.metadata);
   const std::vector<int64_t> windows = layer_windows(f.metadata, c, kPeriod);
-  RotaryAttention attention = rotary_attention(f, c, Rotary::half);
+  AttentionPlan attention = rotary_attention(f, c, Rotary::half);
   attention.op.softcap = c.score_cap;
   const auto scale = std::sqrt(static_cast<float>(c.d_model));
   Value x = f.graph.add(Embedding{.scale = scale}, {f.ids, f.weight("token_embd.weight")})[0];

@@ -92,8 +92,8 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 Value forward(Forward& f) {
   const Config c(f.metadata);
   const std::vector<int64_t> windows = layer_windows(f.metadata, c, kPeriod);
-  const RotaryAttention global = rotary_attention(f, c, Rotary::half);
-  RotaryAttention local{.op = global.op, .rope_factors = {}};
+  const AttentionPlan global = rotary_attention(f, c, Rotary::half);
+  AttentionPlan local{.op = global.op, .rope_factors = {}};
   local.op.rope_theta = c.local_theta;
   local.op.rope_attn_scale = 1;
   const auto scale = std::sqrt(static_cast<float>(c.d_model));
@@ -101,7 +101,7 @@ Value forward(Forward& f) {
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
     const int64_t window = windows[static_cast<size_t>(i)];
-    RotaryAttention attention = window > 0 ? local : global;
+    AttentionPlan attention = window > 0 ? local : global;
     attention.op.window = static_cast<int>(window);
     x = rms_sandwich_layer(f, i, x, c, attention);
   }

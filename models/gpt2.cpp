@@ -54,9 +54,9 @@ Value forward(Forward& f) {
                         {f.ids, f.weight("token_embd.weight"), f.positions, f.weight("position_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
-    RotaryAttention plan{c.attention()};
+    AttentionPlan plan{c.attention()};
     if (by_layer) plan.op.scale /= static_cast<float>(i + 1);
-    x = sequential_mlp(f, c, i, x, attend(f, c, i, x, plan).out);
+    x = sequential_mlp(f, i, x, norm_attention(f, i, x, c, plan).out, c);
   }
   return f.logits(x, c.norm, c.norm_eps);
 }

@@ -1,7 +1,7 @@
 // GPT-Neo: GPT-2 with layers that see everything and layers that see a window, by turns, and scores that are not
 // scaled. No other GGUF program runs it: names and keys follow GGUF's habits. gptneo.attention.scale is 1;
 // gptneo.attention.sliding_window is the window in tokens and gptneo.attention.sliding_window_pattern an array of
-// booleans, true for the layers that have it; without either all layers see everything. Sources: Black et al.,
+// booleans, true for the layers that have it (absent: all), as elsewhere. Sources: Black et al.,
 // "GPT-Neo: Large Scale Autoregressive Language Modeling with Mesh-Tensorflow", 2021; Hugging Face GPTNeoForCausalLM.
 #include <algorithm>
 
@@ -12,7 +12,6 @@
 namespace weft {
 namespace {
 
-constexpr std::string_view kPatternKey = "gptneo.attention.sliding_window_pattern";
 constexpr DecoderDefaults kDefaults{
     .norm = NormKind::layer, .activation = Activation::gelu_tanh, .d_ff_per_d_model = 4};
 
@@ -44,15 +43,15 @@ Metadata from_hf(const HfConfig& config) {
   keys.real("attention.scale", 1);
   const int64_t n_layer = keys.metadata.integer("gptneo.block_count");
   require(n_layer <= 1 << 16, "num_layers is {}", n_layer);
-  std::vector<bool> pattern;
+  std::vector<bool> local;
   for (const std::string& kind : attention_layers(config, static_cast<size_t>(n_layer))) {
     require(kind == "global" || kind == "local", "attention_layers: {} is not supported", kind);
-    pattern.push_back(kind == "local");
+    local.push_back(kind == "local");
   }
   const int64_t window = config.integer("window_size", 256);
-  if (std::ranges::find(pattern, true) != pattern.end()) {
-    keys.size("attention.sliding_window", window);
-    keys.metadata.set(kPatternKey, MetaArray(std::move(pattern)));
+  if (std::ranges::find(local, true) != local.end()) {
+    require(window > 0, "window_size is {}", window);
+    layer_windows_from_hf(config, window, local, 0, keys);
   }
   return keys.metadata;
 }
@@ -85,17 +84,14 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 
 Value forward(Forward& f) {
   const DecoderKeys c = keys_of(f.metadata);
-  std::vector<bool> local(static_cast<size_t>(c.n_layer), false);
-  if (f.metadata.has(kPatternKey)) local = f.metadata.booleans(kPatternKey);
-  require(static_cast<int64_t>(local.size()) == c.n_layer, "{} is about {} layers of {}", kPatternKey, local.size(),
-          c.n_layer);
+  const std::vector<int64_t> windows = layer_windows(f.metadata, c);
+  AttentionPlan plan{c.attention()};
   Value x = f.graph.add(Embedding{},
                         {f.ids, f.weight("token_embd.weight"), f.positions, f.weight("position_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
-    RotaryAttention plan{c.attention()};
-    if (!local[static_cast<size_t>(i)]) plan.op.window = 0;
-    x = sequential_mlp(f, c, i, x, attend(f, c, i, x, plan).out);
+    plan.op.window = static_cast<int>(windows[static_cast<size_t>(i)]);
+    x = sequential_mlp(f, i, x, norm_attention(f, i, x, c, plan).out, c);
   }
   return f.logits(x, c.norm, c.norm_eps);
 }

@@ -24,6 +24,10 @@ Metadata from_hf(const HfConfig& config) {
   return keys.metadata;
 }
 
+std::vector<DerivedTensor> derived_from_hf(const HfConfig& config) {
+  return rope_factor_tensors(config, from_hf(config).integer("gptneox.rope.dimension_count"));
+}
+
 ModelShape shape(const Metadata& m) { return keys_of(m).shape(); }
 
 std::vector<TensorSpec> tensors(const Metadata& m) {
@@ -43,6 +47,7 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
     list.add("ffn_down", "mlp.dense_4h_to_h", {d, c.d_ff}, biased);
   }
   list.end_layers();
+  list_rope_factors(list, c.rotary_dim);
   list.add("output_norm", "gpt_neox.final_layer_norm", {d}, biased);
   list.add_output("embed_out", {c.n_vocab, d});
   return list.take();
@@ -51,15 +56,15 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 Value forward(Forward& f) {
   const DecoderKeys c = keys_of(f.metadata);
   const bool parallel = f.metadata.boolean("gptneox.use_parallel_residual", true);
-  const RotaryAttention plan = rotary_attention(f, c, Rotary::half);
+  const AttentionPlan plan = rotary_attention(f, c, Rotary::half);
   Value x = f.graph.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
-    const Value attention = attend(f, c, i, x, plan).out;
+    const Value attention = norm_attention(f, i, x, c, plan).out;
     if (parallel) {  // the MLP reads the layer's input through a norm of its own
-      x = parallel_mlp(f, c, i, x, attention, normed(f, c, x, fmt::format("blk.{}.ffn_norm", i)));
+      x = parallel_mlp(f, i, x, attention, normed(f, x, c, fmt::format("blk.{}.ffn_norm", i)), c);
     } else {
-      x = sequential_mlp(f, c, i, x, attention);
+      x = sequential_mlp(f, i, x, attention, c);
     }
   }
   return f.logits(x, c.norm, c.norm_eps);
@@ -72,7 +77,7 @@ const Architecture kGptNeoX{.name = "gptneox",
                             .hf_model_types = {"gpt_neox"},
                             .hf_prefix = "",
                             .from_hf = from_hf,
-                            .derived_from_hf = nullptr,
+                            .derived_from_hf = derived_from_hf,
                             .shape = shape,
                             .tensors = tensors,
                             .forward = forward};

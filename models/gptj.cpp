@@ -45,12 +45,12 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 
 Value forward(Forward& f) {
   const DecoderKeys c = keys_of(f.metadata);
-  const RotaryAttention plan{c.attention(Rotary::interleaved)};
+  const AttentionPlan plan{c.attention(Rotary::interleaved)};
   Value x = f.graph.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
-    const Attended attended = attend(f, c, i, x, plan);
-    x = parallel_mlp(f, c, i, x, attended.out, attended.norm);
+    const Attended attended = norm_attention(f, i, x, c, plan);
+    x = parallel_mlp(f, i, x, attended.out, attended.norm, c);
   }
   return f.logits(x, c.norm, c.norm_eps);
 }

@@ -1,10 +1,7 @@
 #include "models/layers.h"
 
-#include "models/blocks.h"
-#include "models/rope_scaling.h"
 #include "ops/gelu_gemm.h"
 #include "ops/layer_norm.h"
-#include "ops/linear.h"
 #include "ops/mlp_gemm.h"
 #include "ops/movement.h"
 #include "ops/qkv_gemm.h"
@@ -32,7 +29,7 @@ Value normed_heads(Forward& f, const DecoderKeys& keys, int64_t layer, Value row
   return reshape(mul(layer_norm(heads, ones, beta, keys.norm_eps), cast(gamma, quant::f32)), {t, width});
 }
 
-Value projected_context(Forward& f, const DecoderKeys& keys, int64_t layer, Value qkv, const RotaryAttention& plan) {
+Value projected_context(Forward& f, const DecoderKeys& keys, int64_t layer, Value qkv, const AttentionPlan& plan) {
   if (f.block_weight(layer, "attn_q_norm.weight") || f.block_weight(layer, "attn_k_norm.weight")) {
     const int64_t q = keys.q_rows(), kv = keys.kv_rows();
     qkv = concat(1, {normed_heads(f, keys, layer, slice(qkv, 1, 0, q), "attn_q_norm"),
@@ -54,12 +51,12 @@ Mlp mlp_of(Forward& f, const DecoderKeys& keys, int64_t layer) {
 
 }  // namespace
 
-Value normed(Forward& f, const DecoderKeys& keys, Value x, const std::string& name) {
+Value normed(Forward& f, Value x, const DecoderKeys& keys, const std::string& name) {
   return norm(keys.norm, x, gain(f, keys, name + ".weight"), f.weight(name + ".bias"), keys.norm_eps);
 }
 
-Attended attend(Forward& f, const DecoderKeys& keys, int64_t layer, Value x, const RotaryAttention& plan,
-                std::string_view norm_name) {
+Attended norm_attention(Forward& f, int64_t layer, Value x, const DecoderKeys& keys, const AttentionPlan& plan,
+                        std::string_view norm_name) {
   const std::string norm = fmt::format("blk.{}.{}", layer, norm_name);
   const auto [weights, biases] = f.qkv_blocks(layer);
   const auto qkv = f.graph.add(QkvGemm{.norm = keys.norm, .eps = keys.norm_eps},
@@ -67,12 +64,7 @@ Attended attend(Forward& f, const DecoderKeys& keys, int64_t layer, Value x, con
   return {projected_context(f, keys, layer, qkv[0], plan), qkv[1]};
 }
 
-Value attend_plain(Forward& f, const DecoderKeys& keys, int64_t layer, Value x, const RotaryAttention& plan) {
-  const auto [weights, biases] = f.qkv_blocks(layer);
-  return projected_context(f, keys, layer, linear(x, weights, biases), plan);
-}
-
-Value sequential_mlp(Forward& f, const DecoderKeys& keys, int64_t layer, Value x, Value attention, Residual residual) {
+Value sequential_mlp(Forward& f, int64_t layer, Value x, Value attention, const DecoderKeys& keys, Residual residual) {
   const auto w = [&](std::string_view name) { return f.block_weight(layer, name); };
   const auto [activation, in] = mlp_of(f, keys, layer);
   const auto mlp =
@@ -86,7 +78,7 @@ Value sequential_mlp(Forward& f, const DecoderKeys& keys, int64_t layer, Value x
   return f.graph.add(ResidualAdd{}, {mlp[0], x, attention, w("attn_output.bias"), w("ffn_down.bias")})[0];
 }
 
-Value parallel_mlp(Forward& f, const DecoderKeys& keys, int64_t layer, Value x, Value attention, Value h) {
+Value parallel_mlp(Forward& f, int64_t layer, Value x, Value attention, Value h, const DecoderKeys& keys) {
   const auto w = [&](std::string_view name) { return f.block_weight(layer, name); };
   const auto [activation, in] = mlp_of(f, keys, layer);
   const Value mlp =

@@ -115,14 +115,6 @@ const std::vector<std::string>& Metadata::texts(std::string_view key) const {
   wrong_kind(key, value, "an array of strings");
 }
 
-const std::vector<bool>& Metadata::booleans(std::string_view key) const {
-  const MetaValue& value = at(key);
-  if (const MetaArray* array = std::get_if<MetaArray>(&value)) {
-    if (const auto* flags = std::get_if<std::vector<bool>>(array)) return *flags;
-  }
-  wrong_kind(key, value, "an array of booleans");
-}
-
 std::vector<double> Metadata::reals(std::string_view key) const {
   const MetaValue& value = at(key);
   const MetaArray* array = std::get_if<MetaArray>(&value);

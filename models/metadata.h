@@ -51,7 +51,6 @@ class Metadata {
   const std::vector<std::string>& texts(std::string_view key) const;
   std::vector<double> reals(std::string_view key) const;      // array of any numeric type
   std::vector<int64_t> integers(std::string_view key) const;  // array of any integer type
-  const std::vector<bool>& booleans(std::string_view key) const;
 
  private:
   const MetaValue& at(std::string_view key) const;

@@ -87,19 +87,20 @@ Value embed(Forward& f, const Config& c) {
 
 Value forward(Forward& f) {
   const Config c(f.metadata);
-  const RotaryAttention plan{c.attention()};
+  const AttentionPlan plan{c.attention()};
   Value x = embed(f, c);
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
     if (c.pre_norm) {
-      x = sequential_mlp(f, c, i, x, attend(f, c, i, x, plan).out);
+      x = sequential_mlp(f, i, x, norm_attention(f, i, x, c, plan).out, c);
     } else {
-      x = sequential_mlp(f, c, i, x, attend_plain(f, c, i, x, plan), Residual::norm);
-      x = normed(f, c, x, fmt::format("blk.{}.layer_output_norm", i));
+      const auto [weights, biases] = f.qkv_blocks(i);
+      x = sequential_mlp(f, i, x, attend(f, i, linear(x, weights, biases), plan), c, Residual::norm);
+      x = normed(f, x, c, fmt::format("blk.{}.layer_output_norm", i));
     }
   }
   x = f.wanted_rows(x);
-  if (c.final_norm) x = normed(f, c, x, "output_norm");
+  if (c.final_norm) x = normed(f, x, c, "output_norm");
   if (c.projects()) x = linear(x, {f.weight("output_proj.weight")}, {});
   return f.unembed(x);
 }

@@ -36,7 +36,7 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
   constexpr TensorList::Options biased{.bias = Bias::required};
   TensorList list;
   list.add("token_embd", "embed_tokens", {c.n_vocab, d});
-  list.add_derived("rope_freqs.weight", {c.rotary_dim / 2});
+  list_rope_factors(list, c.rotary_dim);
   for (int64_t i = 0; i < c.n_layer; ++i) {
     list.layer(i, fmt::format("layers.{}.", i));
     list.add("attn_norm", "input_layernorm", {d}, biased);
@@ -58,12 +58,12 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 
 Value forward(Forward& f) {
   const DecoderKeys c = keys_of(f.metadata);
-  const RotaryAttention plan = rotary_attention(f, c, Rotary::half);
+  const AttentionPlan plan = rotary_attention(f, c, Rotary::half);
   Value x = f.graph.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
-    const Attended attended = attend(f, c, i, x, plan);
-    x = parallel_mlp(f, c, i, x, attended.out, attended.norm);
+    const Attended attended = norm_attention(f, i, x, c, plan);
+    x = parallel_mlp(f, i, x, attended.out, attended.norm, c);
   }
   return f.logits(x, c.norm, c.norm_eps);
 }

@@ -43,7 +43,7 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 Value forward(Forward& f) {
   const DecoderKeys c = keys_of(f.metadata);
   const std::vector<int64_t> windows = layer_windows(f.metadata, c);
-  RotaryAttention attention = rotary_attention(f, c, Rotary::half);
+  AttentionPlan attention = rotary_attention(f, c, Rotary::half);
   Value x = f.graph.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));

@@ -53,12 +53,12 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 
 Value forward(Forward& f) {
   const DecoderKeys c = keys_of(f.metadata);
-  const RotaryAttention plan{c.attention()};
+  const AttentionPlan plan{c.attention()};
   Value x = f.graph.add(Embedding{},
                         {f.ids, f.weight("token_embd.weight"), f.positions, f.weight("position_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
-    x = sequential_mlp(f, c, i, x, attend(f, c, i, x, plan).out);
+    x = sequential_mlp(f, i, x, norm_attention(f, i, x, c, plan).out, c);
   }
   return f.logits(x, c.norm, c.norm_eps);
 }

@@ -18,8 +18,7 @@ Metadata from_hf(const HfConfig& config) {
   keys.size("attention.head_count_kv", config.integer("num_key_value_heads", 2));
   if (config.has("norm_epsilon")) keys.real("attention.layer_norm_epsilon", config.real("norm_epsilon"));
   rope_from_hf(config, keys);
-  config.require_value("partial_rotary_factor", 1);
-  config.require_value("rope_parameters.partial_rotary_factor", 1);
+  require_whole_heads_rotate(config);
   if (const int64_t window = config.integer("sliding_window", 0); window != 0) {
     keys.size("attention.sliding_window", window);
   }
@@ -41,7 +40,7 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
   constexpr TensorList::Options biased{.bias = Bias::required}, maybe{.bias = Bias::optional};
   TensorList list;
   list.add("token_embd", "embed_tokens", {c.n_vocab, d});
-  list.add_derived("rope_freqs.weight", {c.rotary_dim / 2});
+  list_rope_factors(list, c.rotary_dim);
   for (int64_t i = 0; i < c.n_layer; ++i) {
     list.layer(i, fmt::format("layers.{}.", i));
     list.add("attn_norm", "input_layernorm", {d}, biased);
@@ -61,11 +60,11 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
 
 Value forward(Forward& f) {
   const DecoderKeys c = keys_of(f.metadata);
-  const RotaryAttention plan = rotary_attention(f, c, Rotary::half);
+  const AttentionPlan plan = rotary_attention(f, c, Rotary::half);
   Value x = f.graph.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
-    x = sequential_mlp(f, c, i, x, attend(f, c, i, x, plan).out);
+    x = sequential_mlp(f, i, x, norm_attention(f, i, x, c, plan).out, c);
   }
   return f.logits(x, c.norm, c.norm_eps);
 }

@@ -42,7 +42,8 @@ TEST(GptConfigs, StarCoder) {
 
 TEST(GptConfigs, GptNeosLayersByTurns) {
   const auto pattern = [](std::string_view more) {
-    return keys_of(kGptNeo, more).booleans("gptneo.attention.sliding_window_pattern");
+    const Metadata m = keys_of(kGptNeo, more);
+    return std::get<std::vector<bool>>(std::get<MetaArray>(*m.find("gptneo.attention.sliding_window_pattern")));
   };
   using Flags = std::vector<bool>;
   EXPECT_EQ(pattern(""), (Flags{false, true, false}));
@@ -59,7 +60,7 @@ TEST(GptConfigs, GptNeosLayersByTurns) {
                  "attention_types, is about 2 layers, num_layers is 3");
   expect_message(refusal(kGptNeo, R"("attention_types": [[["global"], 9223372036854775807]])"), "is about 4 layers");
   expect_message(refusal(kGptNeo, R"("attention_layers": ["global", "global", "flash"])"), "flash is not supported");
-  expect_message(refusal(kGptNeo, R"("window_size": 0)"), "sliding_window would be 0");
+  expect_message(refusal(kGptNeo, R"("window_size": 0)"), "window_size is 0");
 }
 
 TEST(GptConfigs, Opt) {
@@ -181,6 +182,18 @@ TEST(GptConfigs, StableLm) {
   EXPECT_EQ(find(specs, "blk.0.attn_q_norm.weight")->shape, (Shape{32, 8}));
   EXPECT_EQ(find(specs, "blk.0.attn_q_norm.weight")->hf[31], "layers.0.self_attn.q_layernorm.norms.31.weight");
   EXPECT_EQ(find(specs, "blk.0.attn_k_norm.weight")->shape, (Shape{8})) << "one head is not stacked";
+}
+
+// Where config.json may imply them, they must be looked for: else a stretched model would run unstretched.
+TEST(GptConfigs, RotaryModelsListRopeFactors) {
+  for (const std::string_view json : {kFalcon, kPhi, kStarCoder2, kStableLm}) {
+    SCOPED_TRACE(json);
+    const auto specs = tensors_of(json);
+    for (const char* name : {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"}) {
+      ASSERT_NE(find(specs, name), nullptr) << name;
+      EXPECT_FALSE(find(specs, name)->required);
+    }
+  }
 }
 
 // A file that says it has very many heads must not make very many names.

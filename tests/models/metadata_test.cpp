@@ -89,7 +89,6 @@ TEST(Metadata, ErrorsNameKeyKindAndValue) {
   refused([&] { m.text("text", ""), m.integer("text"); }, "xxx...\"), expected an integer");
   refused([&] { m.texts("ids"); }, "expected an array of strings");
   refused([&] { m.texts("text"); }, "expected an array of strings");
-  refused([&] { m.booleans("ids"); }, "expected an array of booleans");
   refused([&] { m.reals("names"); }, "expected an array of numbers");
   refused([&] { m.reals("half"); }, "expected an array of numbers");
   refused([&] { m.integers("names"); }, "expected an array of integers");
