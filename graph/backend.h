@@ -138,6 +138,10 @@ class Backend {
   virtual void read(int device, void* to_host, const std::byte* from, size_t bytes) = 0;
   virtual void clear(int device, std::byte* to, size_t bytes) = 0;
 
+  /// A copy of these bytes of the host has taken their place: pages of a mapped file may go, and come back when they
+  /// are read again.
+  virtual void release_source(const std::byte* /*host*/, size_t /*bytes*/) noexcept {}
+
   virtual std::unique_ptr<Steps> begin(int device) = 0;
   virtual std::unique_ptr<Segment> finish(std::unique_ptr<Steps> steps) = 0;
 

@@ -43,6 +43,7 @@ Tensor WeightStore::get(const Tensor& host, const Device& device, const Layout* 
       throw;
     }
     owned_bytes_ += bytes;
+    if (device.info().host_memory) device.backend->release_source(host.data, host.type.bytes());
   }
   return {host.type, it->second.data(), layout};
 }

@@ -1,6 +1,7 @@
 #include "backends/cpu/cpu.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <new>
@@ -51,8 +52,21 @@ class CpuBackend : public Backend {
   void read(int, void* to_host, const std::byte* from, size_t bytes) override {
     if (bytes > 0) std::memcpy(to_host, from, bytes);
   }
+  /// Whole pages are given back and come as zeros when they are touched: a KV cache takes what is used of it.
   void clear(int, std::byte* to, size_t bytes) override {
-    if (bytes > 0) std::memset(to, 0, bytes);
+    const auto [begin, end] = whole_pages(to, bytes);
+    if (bytes >= kHugePage && madvise(begin, static_cast<size_t>(end - begin), MADV_DONTNEED) == 0) {
+      std::memset(to, 0, static_cast<size_t>(begin - to));
+      std::memset(end, 0, static_cast<size_t>(to + bytes - end));
+    } else if (bytes > 0) {
+      std::memset(to, 0, bytes);
+    }
+  }
+  /// A kernel that does not know MADV_PAGEOUT (Linux before 5.4) keeps the pages until it needs the memory; memory of
+  /// our own stays as it is with every kernel.
+  void release_source(const std::byte* host, size_t bytes) noexcept override {
+    const auto [begin, end] = whole_pages(const_cast<std::byte*>(host), bytes);
+    if (begin < end) madvise(begin, static_cast<size_t>(end - begin), MADV_PAGEOUT);
   }
 
   std::unique_ptr<Steps> begin(int) override { return std::make_unique<cpu::CpuSteps>(team_); }
@@ -66,6 +80,12 @@ class CpuBackend : public Backend {
   }
 
  private:
+  /// The pages that lie within a range, as another range.
+  static std::pair<std::byte*, std::byte*> whole_pages(std::byte* data, size_t bytes) {
+    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), at = reinterpret_cast<uintptr_t>(data);
+    const uintptr_t before = (page - at % page) % page, after = (at + bytes) % page;
+    return before + after < bytes ? std::pair{data + before, data + bytes - after} : std::pair{data, data};
+  }
   static size_t alignment_of(size_t bytes) { return bytes >= kHugePage ? kHugePage : 64; }
 
   const cpu::IsaKernels& isa_;
