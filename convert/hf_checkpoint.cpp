@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <set>
 
+#include "convert/chat_template.h"
 #include "convert/json.h"
 #include "convert/mapped_file.h"
 #include "convert/tokenizer_json.h"
@@ -45,6 +46,7 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
   const std::string tokenizer = read_text_if_there(tokenizer_path);
   if (!tokenizer.empty()) {
     const std::string tokenizer_config = read_text_if_there(folder_ + "/tokenizer_config.json");
+    read_chat_templates(folder_, tokenizer_config, metadata_);
     read_tokenizer_json(tokenizer, tokenizer_path, tokenizer_config).write_metadata(metadata_);
   } else {
     metadata_.set("tokenizer.ggml.model", std::string("no_vocab"));
