@@ -39,9 +39,8 @@ std::string header_of(const std::vector<NamedType>& tensors, const std::map<std:
       const uint64_t begin = end;
       end += type.bytes();
       const auto dims = type.shape.dims();
-      root[name] = {{"dtype", dtype},
-                    {"shape", std::vector<int64_t>(dims.begin(), dims.end())},
-                    {"data_offsets", {begin, end}}};
+      root[name] = {
+          {"dtype", dtype}, {"shape", std::vector<int64_t>(dims.begin(), dims.end())}, {"data_offsets", {begin, end}}};
     } catch (const Error& error) {
       throw error.at(tensor_called(name));
     }
@@ -85,7 +84,8 @@ void write_safetensors(const std::string& path, const std::vector<NamedTensor>& 
                        const std::map<std::string, std::string>& metadata) {
   std::vector<const NamedTensor*> order;
   for (const NamedTensor& item : tensors) {
-    require(item.tensor.layout == nullptr, "{}: {}: is packed and cannot be written as it is", path, tensor_called(item.name));
+    require(item.tensor.layout == nullptr, "{}: {}: is packed and cannot be written as it is", path,
+            tensor_called(item.name));
     order.push_back(&item);
   }
   std::ranges::stable_sort(order, std::greater(), [](const NamedTensor* item) {

@@ -25,7 +25,7 @@ struct SessionOptions {
   Precision precision = Precision::fast;
   DType kv_type;        // none: f32 for exact, f16 for fast
   int64_t context = 0;  // tokens a sequence may have; 0 = what the model says
-  int64_t enough = 0;   // tokens that the longest sequence will have, if known: where context is 0, no more room is made
+  int64_t enough = 0;  // tokens that the longest sequence will have, if known: where context is 0, no more room is made
   int64_t max_sequences = 1;
   bool fallback = false;
   std::vector<std::pair<std::string, std::string>> place;  // "PATTERN=device"

@@ -57,7 +57,8 @@ struct Case {
   void multiply(const IsaKernels& isa, int64_t first, int64_t last, int64_t t0, int64_t t1, float* out) const {
     Guarded scratch(kMatmulScratch);
     const Tensor blocks[] = {weight};
-    Weights(blocks).multiply(isa, first, last, {x.data() + t0 * k, k}, t1 - t0, out + t0 * n + first, n, scratch.data());
+    Weights(blocks).multiply(isa, first, last, {x.data() + t0 * k, k}, t1 - t0, out + t0 * n + first, n,
+                             scratch.data());
     EXPECT_TRUE(scratch.intact()) << "wrote beyond its scratch";
   }
 };
