@@ -5,14 +5,6 @@
 
 #include "graph/error.h"
 #include "models/rope_scaling.h"
-#include "ops/gelu_gemm.h"
-#include "ops/linear.h"
-#include "ops/mlp_gemm.h"
-#include "ops/moe_experts.h"
-#include "ops/qkv_gemm.h"
-#include "ops/residual_add.h"
-#include "ops/rms_norm.h"
-#include "ops/vector_matmul.h"
 
 namespace weft {
 
@@ -67,9 +59,6 @@ KeyWriter rotary_decoder_keys_from_hf(const HfConfig& config, std::string_view a
   return keys;
 }
 
-// -- tensors
-// ----------------------------------------------------------------------------------------------------------
-
 void list_attention(TensorList& list, const DecoderKeys& c, Transform q_and_k) {
   const auto rotating = [&](int64_t heads) {
     return TensorList::Options{.bias = Bias::optional, .transform = q_and_k, .heads = heads};
@@ -94,111 +83,5 @@ void list_experts(TensorList& list, const DecoderKeys& c, const ExpertKeys& expe
   list.add_experts("ffn_up_exps", "mlp.experts.{}.up_proj", experts.count, {experts.d_ff, c.d_model});
   list.add_experts("ffn_down_exps", "mlp.experts.{}.down_proj", experts.count, {c.d_model, experts.d_ff});
 }
-
-// -- layers
-// -----------------------------------------------------------------------------------------------------------
-
-Value biased(Value x, Value bias) { return bias ? add(x, bias) : x; }
-
-AttentionPlan rotary_attention(Forward& f, const DecoderKeys& c, Rotary style) {
-  AttentionPlan attention{.op = c.attention(style), .rope_factors = f.weight("rope_freqs.weight")};
-  attention.op.qk_norm_eps = c.norm_eps;
-  const RopeScaling scaling = rope_scaling(f.metadata, c.arch, c.rotary_dim, c.theta, c.yarn_truncate);
-  attention.op.rope_attn_scale = scaling.attn_scale;
-  if (const Value longer = f.weight("rope_factors_long.weight")) {
-    const std::string key = fmt::format("{}.rope.scaling.original_context_length", c.arch);
-    attention.rope_factors = f.context() > f.metadata.integer(key) ? longer : f.weight("rope_factors_short.weight");
-    require(static_cast<bool>(attention.rope_factors), "{}: has rope_factors_long, lacks rope_factors_short",
-            f.model.path());
-  } else if (!attention.rope_factors && !scaling.factors.empty()) {
-    attention.rope_factors = f.vector(scaling.factors);
-  }
-  return attention;
-}
-
-Value attend(Forward& f, int64_t layer, Value qkv, const AttentionPlan& attention) {
-  const auto w = [&](std::string_view name) { return f.block_weight(layer, name); };
-  const Value context = f.attention(layer, attention.op,
-                                    {.qkv = qkv,
-                                     .q_gamma = w("attn_q_norm.weight"),
-                                     .k_gamma = w("attn_k_norm.weight"),
-                                     .rope_factors = attention.rope_factors,
-                                     .sinks = w("attn_sinks.weight")});
-  return vector_matmul(context, {w("attn_output.weight")});
-}
-
-Value rms_attention(Forward& f, int64_t layer, Value x, const DecoderKeys& c, const AttentionPlan& attention) {
-  const auto [weights, biases] = f.qkv_blocks(layer);
-  const Value qkv = f.graph.add(QkvGemm{.norm = NormKind::rms, .eps = c.norm_eps},
-                                {x, weights, biases, f.block_weight(layer, "attn_norm.weight")})[0];
-  return attend(f, layer, qkv, attention);
-}
-
-Forward::RowBlocks up_and_gate(Forward& f, int64_t layer, const DecoderKeys& c) {
-  if (f.block_weight(layer, "ffn_gate.weight")) return f.row_blocks(layer, {"ffn_up", "ffn_gate"});
-  const std::string stacked = fmt::format("blk.{}.ffn_up.weight", layer);
-  return {.weights = {f.weight_rows(stacked, c.d_ff, c.d_ff), f.weight_rows(stacked, 0, c.d_ff)}, .biases = {}};
-}
-
-Value rms_gated_mlp(Forward& f, int64_t layer, Value x, Value attention, const DecoderKeys& c) {
-  const auto w = [&](std::string_view name) { return f.block_weight(layer, name); };
-  const Value output_bias = w("attn_output.bias");
-  const auto [weights, biases] = up_and_gate(f, layer, c);
-  const Value mlp =
-      f.graph.add(MlpGemm{.norm = NormKind::rms, .eps = c.norm_eps, .activation = gated(c.activation)},
-                  {attention, x, output_bias, w("ffn_norm.weight"), {}, weights, biases, w("ffn_down.weight")})[0];
-  return f.graph.add(ResidualAdd{}, {mlp, x, attention, output_bias, w("ffn_down.bias")})[0];
-}
-
-Value rms_sandwich_layer(Forward& f, int64_t layer, Value x, const DecoderKeys& c, const AttentionPlan& attention) {
-  Graph& g = f.graph;
-  const auto w = [&](std::string_view name) { return f.block_weight(layer, name); };
-  const Value attended = biased(rms_attention(f, layer, x, c, attention), w("attn_output.bias"));
-  const auto [weights, biases] = up_and_gate(f, layer, c);
-  const auto mlp = g.add(MlpGemm{.norm = NormKind::rms, .eps = c.norm_eps, .activation = gated(c.activation)},
-                         {rms_norm(attended, w("post_attention_norm.weight"), c.norm_eps),
-                          x,
-                          {},
-                          w("ffn_norm.weight"),
-                          {},
-                          weights,
-                          biases,
-                          w("ffn_down.weight")});
-  const Value out = rms_norm(biased(mlp[0], w("ffn_down.bias")), w("post_ffw_norm.weight"), c.norm_eps);
-  return g.add(ResidualAdd{}, {out, mlp[1]})[0];
-}
-
-namespace {
-
-/// The expert that every token goes through; null if the layer has none.
-Value shared_expert(Forward& f, int64_t layer, Value h, Activation activation) {
-  const auto w = [&](std::string_view name) { return f.block_weight(layer, name); };
-  if (!w("ffn_down_shexp.weight")) return {};
-  const Value out = gelu_gemm(activation, h, {w("ffn_up_shexp.weight"), w("ffn_gate_shexp.weight")}, {},
-                              {w("ffn_down_shexp.weight")});
-  const Value gate = linear(h, {w("ffn_gate_inp_shexp.weight")}, {});  // [T, 1]
-  return mul(out, reciprocal(add(exp(neg(gate)), 1.0f)));
-}
-
-}  // namespace
-
-Value rms_experts(Forward& f, int64_t layer, Value x, Value attention, const DecoderKeys& c, const ExpertKeys& experts,
-                  const Experts& options) {
-  Graph& g = f.graph;
-  const auto w = [&](std::string_view name) { return f.block_weight(layer, name); };
-  x = g.add(ResidualAdd{}, {attention, x, {}, w("attn_output.bias")})[0];
-  const Value h = rms_norm(x, w(fmt::format("{}.weight", options.norm)), c.norm_eps);
-  const Gating gating =
-      options.gating.value_or(experts.weights_norm ? Gating::softmax_topk_renorm : Gating::softmax_topk);
-  const auto route = g.add(MoeRoute{.gating = gating, .experts_per_token = static_cast<int>(experts.used)},
-                           {h, w("ffn_gate_inp.weight"), w("ffn_gate_inp.bias")});
-  const Value out =
-      g.add(MoeExperts{.activation = options.activation},
-            {h, route[0], route[1], w("ffn_up_exps.weight"), w("ffn_gate_exps.weight"), w("ffn_down_exps.weight"),
-             w("ffn_up_exps.bias"), w("ffn_gate_exps.bias"), w("ffn_down_exps.bias")})[0];
-  return g.add(ResidualAdd{}, {out, x, shared_expert(f, layer, h, options.activation)})[0];
-}
-
-Value soft_capped(Value x, float cap) { return cap > 0 ? mul(tanh(div(x, cap)), cap) : x; }
 
 }  // namespace weft

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "models/blocks.h"
+#include "models/layers.h"
 #include "models/rope_scaling.h"
 #include "ops/embedding.h"
 
@@ -53,7 +54,7 @@ Value forward(Forward& f) {
   Value x = f.graph.add(Embedding{.scale = scale}, {f.ids, f.weight("token_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
-    x = rms_gated_mlp(f, i, x, rms_attention(f, i, x, c, attention), c);
+    x = sequential_mlp(f, i, x, norm_attention(f, i, x, c, attention).out, c);
   }
   return f.logits(x, NormKind::rms, c.norm_eps);
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "models/blocks.h"
+#include "models/layers.h"
 #include "models/rope_scaling.h"
 #include "ops/embedding.h"
 
@@ -84,7 +85,7 @@ Value forward(Forward& f) {
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
     attention.op.window = static_cast<int>(windows[static_cast<size_t>(i)]);
-    x = rms_sandwich_layer(f, i, x, c, attention);
+    x = sandwich_layer(f, i, x, c, attention);
   }
   return soft_capped(f.logits(x, NormKind::rms, c.norm_eps), c.logit_cap);
 }

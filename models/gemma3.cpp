@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "models/blocks.h"
+#include "models/layers.h"
 #include "models/rope_scaling.h"
 #include "ops/embedding.h"
 
@@ -103,7 +104,7 @@ Value forward(Forward& f) {
     const int64_t window = windows[static_cast<size_t>(i)];
     AttentionPlan attention = window > 0 ? local : global;
     attention.op.window = static_cast<int>(window);
-    x = rms_sandwich_layer(f, i, x, c, attention);
+    x = sandwich_layer(f, i, x, c, attention);
   }
   return soft_capped(f.logits(x, NormKind::rms, c.norm_eps), c.logit_cap);
 }

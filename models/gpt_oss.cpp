@@ -2,6 +2,7 @@
 // experts with biases and a clamped gate. Source: OpenAI, arXiv:2508.10925; Hugging Face GptOssForCausalLM; the GGUF
 // architecture "gpt-oss".
 #include "models/blocks.h"
+#include "models/layers.h"
 #include "models/rope_scaling.h"
 #include "ops/embedding.h"
 
@@ -96,10 +97,10 @@ Value forward(Forward& f) {
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
     attention.op.window = static_cast<int>(windows[static_cast<size_t>(i)]);
-    x = rms_experts(f, i, x, rms_attention(f, i, x, c, attention), c, c.experts,
-                    {.gating = Gating::topk_softmax,
-                     .activation = Activation::gated_swiglu_clamped,
-                     .norm = "post_attention_norm"});
+    x = sequential_experts(f, i, x, norm_attention(f, i, x, c, attention).out, c, c.experts,
+                           {.gating = Gating::topk_softmax,
+                            .activation = Activation::gated_swiglu_clamped,
+                            .norm = "post_attention_norm"});
   }
   return f.logits(x, NormKind::rms, c.norm_eps);
 }

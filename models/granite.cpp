@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "models/blocks.h"
+#include "models/layers.h"
 #include "models/rope_scaling.h"
 #include "ops/embedding.h"
 #include "ops/mlp_gemm.h"
@@ -71,10 +72,10 @@ Value forward(Forward& f) {
     const Graph::Scope scope(g, fmt::format("blk.{}", i));
     const auto w = [&](std::string_view name) { return f.block_weight(i, name); };
     const auto added = [&](Value half, std::string_view bias) { return mul(biased(half, w(bias)), c.residual); };
-    const Value attended = added(rms_attention(f, i, x, c, attention), "attn_output.bias");
-    const auto [weights, biases] = up_and_gate(f, i, c);
-    const auto mlp = g.add(MlpGemm{.norm = NormKind::rms, .eps = c.norm_eps, .activation = gated(c.activation)},
-                           {attended, x, {}, w("ffn_norm.weight"), {}, weights, biases, w("ffn_down.weight")});
+    const Value attended = added(norm_attention(f, i, x, c, attention).out, "attn_output.bias");
+    const auto [activation, in] = mlp_blocks(f, i, c);
+    const auto mlp = g.add(MlpGemm{.norm = NormKind::rms, .eps = c.norm_eps, .activation = activation},
+                           {attended, x, {}, w("ffn_norm.weight"), {}, in.weights, in.biases, w("ffn_down.weight")});
     x = g.add(ResidualAdd{}, {added(mlp[0], "ffn_down.bias"), mlp[1]})[0];
   }
   const Value logits = f.logits(x, NormKind::rms, c.norm_eps);

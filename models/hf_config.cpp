@@ -3,127 +3,37 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 
 namespace weft {
 namespace {
 
 /// Fields of any architecture's config.json that say nothing of the forward pass: training, generation, bookkeeping.
-constexpr std::array kHarmless = {"architectures",
-                                  "model_type",
-                                  "transformers_version",
-                                  "torch_dtype",
-                                  "dtype",
-                                  "auto_map",
-                                  "use_cache",
-                                  "name_or_path",
-                                  "bos_token_id",
-                                  "eos_token_id",
-                                  "pad_token_id",
-                                  "sep_token_id",
-                                  "cls_token_id",
-                                  "unk_token_id",
-                                  "decoder_start_token_id",
-                                  "eod_token_id",
-                                  "tokenizer_class",
-                                  "tie_word_embeddings",
-                                  "tie_encoder_decoder",
-                                  "initializer_range",
-                                  "init_std",
-                                  "initializer_cutoff_factor",
-                                  "layerdrop",
-                                  "router_aux_loss_coef",
-                                  "router_jitter_noise",
-                                  "output_router_logits",
-                                  "gradient_checkpointing",
-                                  "pretraining_tp",
-                                  "slow_but_exact",
-                                  "skip_bias_add",
-                                  "skip_bias_add_qkv",
-                                  "masked_softmax_fusion",
-                                  "pad_key_length",
-                                  "offset_alibi",
-                                  "seq_length",
-                                  "attention_softmax_in_fp32",
-                                  "scale_attention_softmax_in_fp32",
-                                  "inference_runner",
-                                  "validate_runner_input",
-                                  "pre_allocate_kv_cache",
-                                  "max_sequence_length",
-                                  "max_batch_size",
-                                  "unk_index",
-                                  "training_precision",
-                                  "n_ctx",
-                                  "task_specific_params",
-                                  "prefix",
-                                  "id2label",
-                                  "label2id",
-                                  "num_labels",
-                                  "problem_type",
-                                  "finetuning_task",
-                                  "return_dict",
-                                  "return_dict_in_generate",
-                                  "output_attentions",
-                                  "output_hidden_states",
-                                  "output_scores",
-                                  "torchscript",
-                                  "is_encoder_decoder",
-                                  "is_decoder",
-                                  "chunk_size_feed_forward",
-                                  "use_bfloat16",
-                                  "max_length",
-                                  "min_length",
-                                  "do_sample",
-                                  "early_stopping",
-                                  "num_beams",
-                                  "num_beam_groups",
-                                  "diversity_penalty",
-                                  "temperature",
-                                  "top_k",
-                                  "top_p",
-                                  "typical_p",
-                                  "repetition_penalty",
-                                  "length_penalty",
-                                  "no_repeat_ngram_size",
-                                  "encoder_no_repeat_ngram_size",
-                                  "bad_words_ids",
-                                  "num_return_sequences",
-                                  "forced_bos_token_id",
-                                  "forced_eos_token_id",
-                                  "remove_invalid_values",
-                                  "exponential_decay_length_penalty",
-                                  "suppress_tokens",
-                                  "begin_suppress_tokens",
-                                  "cross_attention_hidden_size",
-                                  "tf_legacy_loss",
-                                  "attn_implementation",
-                                  "cache_implementation",
-                                  "hybrid_kv_cache",
-                                  "gradient_checkpointing_use_reentrant",
-                                  "summary_type",
-                                  "summary_use_proj",
-                                  "summary_activation",
-                                  "summary_proj_to_labels",
-                                  "summary_first_dropout",
-                                  "classifier_dropout",
-                                  "reorder_and_upcast_attn",
-                                  "use_flash_attention",
-                                  "use_unpadding",
-                                  "torch_compile",
-                                  "unsloth_fixed",
-                                  "unsloth_version",
-                                  "eos_token",
-                                  "bos_token",
-                                  "use_fast_kernels",
-                                  "norm_type_id",
-                                  "model_max_length",
-                                  "trust_remote_code"};
+constexpr std::string_view kHarmless =
+    " architectures model_type transformers_version torch_dtype dtype auto_map use_cache name_or_path "
+    "bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id unk_token_id "
+    "decoder_start_token_id eod_token_id tokenizer_class tie_encoder_decoder initializer_range init_std "
+    "initializer_cutoff_factor layerdrop router_aux_loss_coef router_jitter_noise output_router_logits "
+    "gradient_checkpointing pretraining_tp slow_but_exact skip_bias_add skip_bias_add_qkv "
+    "masked_softmax_fusion pad_key_length offset_alibi seq_length attention_softmax_in_fp32 "
+    "scale_attention_softmax_in_fp32 inference_runner validate_runner_input pre_allocate_kv_cache "
+    "max_sequence_length max_batch_size unk_index training_precision n_ctx task_specific_params prefix "
+    "id2label label2id num_labels problem_type finetuning_task return_dict return_dict_in_generate "
+    "output_attentions output_hidden_states output_scores torchscript is_encoder_decoder is_decoder "
+    "chunk_size_feed_forward use_bfloat16 max_length min_length do_sample early_stopping num_beams "
+    "num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty "
+    "length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences "
+    "forced_bos_token_id forced_eos_token_id remove_invalid_values exponential_decay_length_penalty "
+    "suppress_tokens begin_suppress_tokens cross_attention_hidden_size tf_legacy_loss "
+    "attn_implementation cache_implementation hybrid_kv_cache summary_type summary_use_proj "
+    "summary_activation summary_proj_to_labels summary_first_dropout classifier_dropout "
+    "reorder_and_upcast_attn use_flash_attention unsloth_fixed unsloth_version eos_token bos_token "
+    "model_max_length trust_remote_code ";
 
 bool is_harmless(std::string_view name) {
   if (name.starts_with('_')) return true;
   if (name.find("dropout") != name.npos || name.find("_pdrop") != name.npos) return true;
   const std::string_view object = name.substr(0, name.find('.'));  // "id2label.0"
-  return std::ranges::find(kHarmless, object) != kHarmless.end();
+  return kHarmless.find(fmt::format(" {} ", object)) != kHarmless.npos;
 }
 
 bool is_off(const MetaValue& value) {

@@ -2,6 +2,7 @@
 // of the whole rows of q and k; half-split rotary. Source: OLMo Team, arXiv:2501.00656; Hugging Face Olmo2ForCausalLM;
 // the GGUF architecture "olmo2".
 #include "models/blocks.h"
+#include "models/layers.h"
 #include "models/rope_scaling.h"
 #include "ops/embedding.h"
 #include "ops/gelu_gemm.h"
@@ -56,11 +57,12 @@ Value forward(Forward& f) {
     const auto w = [&](std::string_view name) { return f.block_weight(i, name); };
     attention.op.window = static_cast<int>(windows[static_cast<size_t>(i)]);
     const auto qkv = f.row_blocks(i, {"attn_q", "attn_k", "attn_v"});
-    const Value attended = biased(attend(f, i, linear(x, qkv.weights, qkv.biases), attention), w("attn_output.bias"));
+    const Value attended =
+        biased(attend(f, i, linear(x, qkv.weights, qkv.biases), c, attention), w("attn_output.bias"));
     x = add(x, rms_norm(attended, w("post_attention_norm.weight"), c.norm_eps));
-    const auto [weights, biases] = up_and_gate(f, i, c);
+    const auto [activation, in] = mlp_blocks(f, i, c);
     const Value mlp =
-        biased(gelu_gemm(gated(c.activation), x, weights, biases, {w("ffn_down.weight")}), w("ffn_down.bias"));
+        biased(gelu_gemm(activation, x, in.weights, in.biases, {w("ffn_down.weight")}), w("ffn_down.bias"));
     x = add(x, rms_norm(mlp, w("post_ffw_norm.weight"), c.norm_eps));
   }
   return f.logits(x, NormKind::rms, c.norm_eps);

@@ -95,7 +95,7 @@ Value forward(Forward& f) {
       x = sequential_mlp(f, i, x, norm_attention(f, i, x, c, plan).out, c);
     } else {
       const auto [weights, biases] = f.qkv_blocks(i);
-      x = sequential_mlp(f, i, x, attend(f, i, linear(x, weights, biases), plan), c, Residual::norm);
+      x = sequential_mlp(f, i, x, attend(f, i, linear(x, weights, biases), c, plan), c, Residual::norm);
       x = normed(f, x, c, fmt::format("blk.{}.layer_output_norm", i));
     }
   }

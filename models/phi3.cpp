@@ -1,7 +1,7 @@
 // Phi-3 and Phi-4: Llama with one matrix for q, k, v and one for gate, up; half-split rotary of a part of the head,
 // stretched by LongRoPE. GGUF keeps the two fused: ffn_up holds the rows of gate, then those of up. Source: Abdin et
 // al., arXiv:2404.14219; Hugging Face Phi3ForCausalLM; the GGUF architecture "phi3".
-#include "models/blocks.h"
+#include "models/layers.h"
 #include "models/rope_scaling.h"
 #include "ops/embedding.h"
 
@@ -67,7 +67,7 @@ Value forward(Forward& f) {
   Value x = f.graph.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
-    x = rms_gated_mlp(f, i, x, rms_attention(f, i, x, c, attention), c);
+    x = sequential_mlp(f, i, x, norm_attention(f, i, x, c, attention).out, c);
   }
   return f.logits(x, NormKind::rms, c.norm_eps);
 }

@@ -1,6 +1,7 @@
 // Qwen2: Llama with biases on q, k, v and half-split rotary; the upper layers may see a window only. Source: Yang et
 // al., arXiv:2407.10671; Hugging Face Qwen2ForCausalLM; the GGUF architecture "qwen2".
 #include "models/blocks.h"
+#include "models/layers.h"
 #include "models/rope_scaling.h"
 #include "ops/embedding.h"
 
@@ -48,7 +49,7 @@ Value forward(Forward& f) {
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
     attention.op.window = static_cast<int>(windows[static_cast<size_t>(i)]);
-    x = rms_gated_mlp(f, i, x, rms_attention(f, i, x, c, attention), c);
+    x = sequential_mlp(f, i, x, norm_attention(f, i, x, c, attention).out, c);
   }
   return f.logits(x, NormKind::rms, c.norm_eps);
 }

@@ -2,6 +2,7 @@
 // every token goes through. Some layers may have an ordinary MLP. Source: Qwen Team, "Qwen1.5-MoE", 2024; Hugging Face
 // Qwen2MoeForCausalLM; the GGUF architecture "qwen2moe".
 #include "models/blocks.h"
+#include "models/layers.h"
 #include "models/rope_scaling.h"
 #include "ops/embedding.h"
 
@@ -78,9 +79,9 @@ Value forward(Forward& f) {
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
     attention.op.window = static_cast<int>(windows[static_cast<size_t>(i)]);
-    const Value attended = rms_attention(f, i, x, c, attention);
-    x = c.experts.in_layer(i) ? rms_experts(f, i, x, attended, c, c.experts, {.activation = gated(c.activation)})
-                              : rms_gated_mlp(f, i, x, attended, c);
+    const Value attended = norm_attention(f, i, x, c, attention).out;
+    x = c.experts.in_layer(i) ? sequential_experts(f, i, x, attended, c, c.experts, {.activation = gated(c.activation)})
+                              : sequential_mlp(f, i, x, attended, c);
   }
   return f.logits(x, NormKind::rms, c.norm_eps);
 }

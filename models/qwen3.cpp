@@ -1,6 +1,7 @@
 // Qwen3: Qwen2 without its biases, with RMSNorm of each head of q and k, and heads whose width is stated. Source: Yang
 // et al., arXiv:2505.09388; Hugging Face Qwen3ForCausalLM; the GGUF architecture "qwen3".
 #include "models/blocks.h"
+#include "models/layers.h"
 #include "models/rope_scaling.h"
 #include "ops/embedding.h"
 
@@ -52,7 +53,7 @@ Value forward(Forward& f) {
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
     attention.op.window = static_cast<int>(windows[static_cast<size_t>(i)]);
-    x = rms_gated_mlp(f, i, x, rms_attention(f, i, x, c, attention), c);
+    x = sequential_mlp(f, i, x, norm_attention(f, i, x, c, attention).out, c);
   }
   return f.logits(x, NormKind::rms, c.norm_eps);
 }

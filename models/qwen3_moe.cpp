@@ -2,6 +2,7 @@
 // ordinary MLP. Source: Yang et al., arXiv:2505.09388; Hugging Face Qwen3MoeForCausalLM; the GGUF architecture
 // "qwen3moe".
 #include "models/blocks.h"
+#include "models/layers.h"
 #include "models/rope_scaling.h"
 #include "ops/embedding.h"
 
@@ -60,9 +61,9 @@ Value forward(Forward& f) {
   Value x = f.graph.add(Embedding{}, {f.ids, f.weight("token_embd.weight")})[0];
   for (int64_t i = 0; i < c.n_layer; ++i) {
     const Graph::Scope scope(f.graph, fmt::format("blk.{}", i));
-    const Value attended = rms_attention(f, i, x, c, attention);
-    x = c.experts.in_layer(i) ? rms_experts(f, i, x, attended, c, c.experts, {.activation = gated(c.activation)})
-                              : rms_gated_mlp(f, i, x, attended, c);
+    const Value attended = norm_attention(f, i, x, c, attention).out;
+    x = c.experts.in_layer(i) ? sequential_experts(f, i, x, attended, c, c.experts, {.activation = gated(c.activation)})
+                              : sequential_mlp(f, i, x, attended, c);
   }
   return f.logits(x, NormKind::rms, c.norm_eps);
 }

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <numbers>
 
-#include "models/blocks.h"
-
 namespace weft {
 namespace {
 
@@ -37,10 +35,13 @@ int64_t original_context(const HfConfig& config, const RopeDefaults& defaults) {
   return stated > 0 ? stated : config.integer("max_position_embeddings");
 }
 
-/// `factor`, or by how much the context was stretched.
-double factor_of(const HfConfig& config, int64_t original) {
+/// `factor`, or by how much the context was stretched where the original one is stated.
+double factor_of(const HfConfig& config, const RopeDefaults& defaults, int64_t original) {
+  constexpr const char* kOriginal = "original_max_position_embeddings";
   const std::string field = prefix_of(config) + "factor";
-  if (config.has(field)) return config.real(field);
+  const bool stated =
+      defaults.original_context > 0 || config.has(kOriginal) || config.has(prefix_of(config) + kOriginal);
+  if (config.has(field) || !stated) return config.real(field);
   return static_cast<double>(config.integer("max_position_embeddings")) / static_cast<double>(original);
 }
 
@@ -53,7 +54,7 @@ double yarn_attention_factor(double factor, double mscale = 1) {
 void yarn_from_hf(const HfConfig& config, KeyWriter& out, const RopeDefaults& defaults) {
   const std::string prefix = prefix_of(config);
   const int64_t original = original_context(config, defaults);
-  const double factor = factor_of(config, original);
+  const double factor = factor_of(config, defaults, original);
   out.real("rope.scaling.factor", factor);
   out.size("rope.scaling.original_context_length", original);
   for (const std::string name : {"beta_fast", "beta_slow"}) {
@@ -77,7 +78,7 @@ void yarn_from_hf(const HfConfig& config, KeyWriter& out, const RopeDefaults& de
 void longrope_from_hf(const HfConfig& config, KeyWriter& out, const RopeDefaults& defaults) {
   const int64_t original = original_context(config, defaults);
   out.size("rope.scaling.original_context_length", original);
-  const double factor = factor_of(config, original);
+  const double factor = factor_of(config, defaults, original);
   const double suggested =
       factor <= 1 ? 1.0 : std::sqrt(1 + std::log(factor) / std::log(static_cast<double>(original)));
   out.real("rope.scaling.attn_factor", config.real(prefix_of(config) + "attention_factor", suggested));
