@@ -34,7 +34,6 @@ struct Importance {
 void convert_rows(const Tensor& from, DType to, int64_t first, int64_t last, std::byte* out,
                   const Importance& importance = {}, int64_t base = 0) {
   const auto columns = static_cast<size_t>(from.type.shape.columns());
-  if (columns == 0) return;
   const size_t in_row = from.type.row_bytes(), out_row = columns / to->block_elems * to->block_bytes;
   std::vector<float> row(columns);
   const auto decode = quant::for_this_cpu(from.type.dtype).decode;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <set>
 
 #include "convert/chat_template.h"
@@ -30,6 +31,7 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
   const std::string config_path = folder_ + "/config.json";
   const HfConfig config(flatten_json(read_text(config_path), config_path));
   std::vector<DerivedTensor> derived_tensors;
+  std::optional<bool> tied;  // the output matrix to the embedding, where config.json says
   try {
     const Architecture& architecture = find_hf_architecture(config.text("model_type"));
     metadata_.set("general.architecture", std::string(architecture.name));
@@ -38,6 +40,7 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
     const Metadata keys = architecture.from_hf(config);
     for (const auto& [key, value] : keys.entries()) metadata_.set(key, value);
     if (architecture.derived_from_hf != nullptr) derived_tensors = architecture.derived_from_hf(config);
+    if (config.has("tie_word_embeddings")) tied = config.boolean("tie_word_embeddings", false);
     config.refuse_unread();
   } catch (const Error& error) {
     throw error.at(config_path);
@@ -52,7 +55,7 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
     metadata_.set("tokenizer.ggml.model", std::string("no_vocab"));
   }
   const Architecture& architecture = find_architecture(metadata_.text("general.architecture"));
-  const auto specs = [&] {
+  auto specs = [&] {
     try {
       const auto n_layer = static_cast<size_t>(architecture.shape(metadata_).n_layer);
       require(n_layer <= files_.names().size(), "says {} layers, the folder has {} tensors", n_layer,
@@ -66,7 +69,15 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
   const bool prefixed = std::ranges::any_of(specs, [&](const TensorSpec& s) {
     return !s.hf.empty() && files_.has(std::string(architecture.hf_prefix) + s.hf.front());
   });
-  for (const TensorSpec& spec : specs) bind(spec, prefixed ? architecture.hf_prefix : "");
+  for (TensorSpec& spec : specs) {
+    if (spec.gguf == "output.weight" && tied) {
+      spec.required = !*tied;
+      if (*tied && spec.hf_otherwise.empty()) continue;
+      if (*tied) spec.hf = {spec.hf_otherwise};
+      else spec.hf_otherwise.clear();
+    }
+    bind(spec, prefixed ? architecture.hf_prefix : "");
+  }
   for (const DerivedTensor& derived : derived_tensors) {
     const TensorType type{quant::f32, {static_cast<int64_t>(derived.values.size())}};
     auto [tensor, bytes] = allocate_tensor(type);

@@ -98,6 +98,11 @@ LoadedTensor HfLayout::rows(int64_t first, int64_t last) const {
   if (!packed_.empty()) {
     auto [made, to] = allocate_tensor({type_.dtype, {last - first, type_.shape.columns()}});
     mxfp4_expert_rows(packed_[0].bytes, packed_[1].bytes, type_.shape.columns() / 32, take_, first, last, to);
+    for (const PackedTensor& packed : packed_) {
+      const size_t row_bytes = packed.bytes.size() / static_cast<size_t>(std::max<int64_t>(1, type_.shape.rows()));
+      packed.file->drop_pages(
+          packed.bytes.subspan(static_cast<size_t>(first) * row_bytes, static_cast<size_t>(last - first) * row_bytes));
+    }
     return made;
   }
   const int64_t part_rows = type_.shape.rows() / static_cast<int64_t>(parts_.size());

@@ -114,6 +114,26 @@ TEST(HfCheckpoint, SplitsQkvOfGroups) {
             (std::vector<int>{0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 6, 7, 16, 17, 8, 9, 18, 19}));
 }
 
+TEST(HfCheckpoint, TiedOrNotGoesByTheConfig) {
+  const auto folder_with = [](std::string_view tied, bool has_head) {
+    std::string config(kLlamaConfig);
+    if (!tied.empty()) config.insert(config.rfind('}'), fmt::format(", \"tie_word_embeddings\": {}", tied));
+    auto folder = std::make_unique<HfFolder>(config);
+    if (has_head) folder->add("lm_head.weight", {17, 16});
+    folder->write();
+    return folder;
+  };
+  const auto has_output = [&](std::string_view tied, bool has_head) {
+    return HfCheckpoint(folder_with(tied, has_head)->path()).type("output.weight") != nullptr;
+  };
+  EXPECT_FALSE(has_output("true", true)) << "the file's own matrix plays no part";
+  EXPECT_FALSE(has_output("true", false));
+  EXPECT_TRUE(has_output("false", true));
+  EXPECT_TRUE(has_output("", true)) << "unsaid: by what is there";
+  EXPECT_FALSE(has_output("", false));
+  expect_message(error_of([&] { has_output("false", false); }), "tensor lm_head.weight is missing");
+}
+
 TEST(HfCheckpoint, StacksExperts) {
   const HfFolder folder{std::string(kMixtralConfig)};
   const HfCheckpoint checkpoint(folder.path());
