@@ -5,15 +5,21 @@
 
 namespace weft::quant {
 
-inline constexpr TypeTraits f32{
-    .name = "f32",
-    .id = 0,
-    .block_elems = 1,
-    .block_bytes = 4,
-    .is_float = true,
-    .is_quantized = false,
-    .decode = [](const std::byte* in, float* out, size_t n) { std::memcpy(out, in, n * sizeof(float)); },
-    .encode = [](const float* in, std::byte* out, size_t n, const float*) { std::memcpy(out, in, n * sizeof(float)); }};
+inline constexpr TypeTraits f32{.name = "f32",
+                                .id = 0,
+                                .block_elems = 1,
+                                .block_bytes = 4,
+                                .is_float = true,
+                                .is_quantized = false,
+                                .decode =
+                                    [](const std::byte* in, float* out, size_t n) {
+                                      if (n > 0)
+                                        std::memcpy(out, in, n * sizeof(float));  // of nothing the pointers may be null
+                                    },
+                                .encode =
+                                    [](const float* in, std::byte* out, size_t n, const float*) {
+                                      if (n > 0) std::memcpy(out, in, n * sizeof(float));
+                                    }};
 
 inline constexpr TypeTraits i32{.name = "i32",
                                 .id = 26,

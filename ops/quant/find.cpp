@@ -1,21 +1,25 @@
 #include "ops/quant/find.h"
 
-#include <algorithm>
-
 #include "ops/quant/all.h"
 
 namespace weft::quant {
 
 std::span<const TypeTraits* const> all_types() { return kAllTypes; }
 
+// Loops, not std::ranges::find: compiled for AVX2 too, where its function object would be a weak symbol
+// (CMakeLists.txt).
 DType find(std::string_view name) {
-  const auto it = std::ranges::find(kAllTypes, name, &TypeTraits::name);
-  return it == kAllTypes.end() ? DType{} : DType(**it);
+  for (const TypeTraits* type : kAllTypes) {
+    if (type->name == name) return DType(*type);
+  }
+  return {};
 }
 
 DType find(uint32_t gguf_id) {
-  const auto it = std::ranges::find(kAllTypes, gguf_id, &TypeTraits::id);
-  return it == kAllTypes.end() ? DType{} : DType(**it);
+  for (const TypeTraits* type : kAllTypes) {
+    if (type->id == gguf_id) return DType(*type);
+  }
+  return {};
 }
 
 }  // namespace weft::quant

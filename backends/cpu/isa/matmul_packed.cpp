@@ -5,8 +5,6 @@
 // weights a thread, prefetched kAhead bytes on. At one token bound by memory in every format: q4_0 is about 40 vector
 // operations for the 288 bytes of 16 x 32 weights, which take 60 cycles to arrive. At many tokens a block is unpacked
 // once for up to kTokens of them; bound by the dot products (8 of about 12 operations on their ports).
-#if defined(__AVX2__)
-
 #include "backends/cpu/isa/rows16.h"
 
 namespace weft::cpu::WEFT_ISA {
@@ -177,5 +175,3 @@ void quantize(const float* x, int64_t n, QuantizedBlock* out) {
 }
 
 }  // namespace weft::cpu::WEFT_ISA
-
-#endif
