@@ -1,6 +1,6 @@
 #include "convert/imatrix_file.h"
-#include "convert/mapped_file.h"
 #include "examples/cli/commands.h"
+#include "examples/cli/windows.h"
 #include "models/session/importance.h"
 
 namespace weft::cli {
@@ -20,25 +20,20 @@ void measure_importance(Options options) {
   options.run.fallback = true;
   Engine engine(options.run, 1, &observer);
   Session& session = engine.session();
-  const MappedFile file(options.file);
-  const std::vector<int32_t> ids =
-      engine.tokenizer().encode(file.text(), {.add_special = true, .parse_special = false});
-  const int64_t available = static_cast<int64_t>(ids.size()) / options.window;
-  require(available > 0, "{}: {} tokens do not fill one window of {}", options.file, ids.size(), options.window);
-  const int64_t n = options.chunks > 0 ? std::min(options.chunks, available) : available;
+  const Windows windows = read_windows(options.file, engine.tokenizer(), options.window, options.chunks);
   const int sequence = session.open_sequence();
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = 0; i < windows.n; ++i) {
     session.truncate(sequence, 0);
-    const Feed feed{
-        sequence, std::span(ids).subspan(static_cast<size_t>(i * options.window), static_cast<size_t>(options.window))};
+    const Feed feed{sequence, windows.window(i)};
     session.step({&feed, 1});
-    if (shows_progress()) fmt::print(stderr, "\r{} of {} windows\033[K", i + 1, n);
+    if (shows_progress()) fmt::print(stderr, "\r{} of {} windows\033[K", i + 1, windows.n);
   }
   if (shows_progress()) fmt::print(stderr, "\r\033[K");
   write_imatrix(options.output, matrix,
-                {options.file, static_cast<uint32_t>(n), static_cast<uint32_t>(options.window)});
+                {options.file, static_cast<uint32_t>(windows.n), static_cast<uint32_t>(options.window)});
   if (!quiet()) {
-    fmt::print("{} tokens through {} weights; wrote {}\n", n * options.window, matrix.entries().size(), options.output);
+    fmt::print("{} tokens through {} weights; wrote {}\n", windows.n * options.window, matrix.entries().size(),
+               options.output);
   }
 }
 

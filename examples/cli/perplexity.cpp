@@ -3,10 +3,10 @@
 #include <cstdio>
 #include <cstring>
 
-#include "convert/mapped_file.h"
 #include "convert/safetensors.h"
 #include "convert/safetensors_writer.h"
 #include "examples/cli/commands.h"
+#include "examples/cli/windows.h"
 #include "models/session/scoring.h"
 #include "ops/quant/f32.h"
 
@@ -19,35 +19,11 @@ struct Options {
   int64_t window = 512, chunks = -1;
 };
 
-/// Tokens in windows; those of the second half of each are scored, given all before them in their window.
-struct Windows {
-  std::vector<int32_t> ids;  // n * size
-  int64_t n = 0, size = 0;
+// The tokens of the second half of each window are scored, given all before them in it.
 
-  std::span<const int32_t> window(int64_t i) const {
-    return std::span(ids).subspan(static_cast<size_t>(i * size), static_cast<size_t>(size));
-  }
-  int64_t first() const { return size / 2; }  // position whose prediction is scored first
-  int64_t scored() const { return size - first() - 1; }
-};
-
-Windows read_text(Engine& engine, const Options& options) {
-  const MappedFile file(options.file);
-  // Control tokens written out in the text stay text, as in llama.cpp's measurement, so that figures compare.
-  Windows windows{.ids = engine.tokenizer().encode(file.text(), {.add_special = true, .parse_special = false}),
-                  .n = 0,
-                  .size = options.window};
-  const int64_t available = static_cast<int64_t>(windows.ids.size()) / options.window;
-  require(available > 0, "{}: {} tokens do not fill one window of {}", options.file, windows.ids.size(),
-          options.window);
-  windows.n = options.chunks > 0 ? std::min(options.chunks, available) : available;
-  windows.ids.resize(static_cast<size_t>(windows.n * windows.size));
-  const TokenizerSpec& spec = engine.tokenizer().spec();
-  if (spec.add_bos && spec.bos) {
-    for (int64_t i = 0; i < windows.n; ++i) windows.ids[static_cast<size_t>(i * windows.size)] = *spec.bos;
-  }
-  return windows;
-}
+/// Position of a window whose prediction is scored first.
+int64_t first_scored(const Windows& windows) { return windows.size / 2; }
+int64_t scored(const Windows& windows) { return windows.size - first_scored(windows) - 1; }
 
 // The file of --kl-save and --kl-base: input_ids [windows, size] i32 and log_probs [windows * scored, vocab] f32.
 
@@ -60,7 +36,7 @@ class KlBase {
                 log_probs_->type.dtype == DType(quant::f32) && log_probs_->type.shape.rank() == 2,
             "{}: not a file of weft perplexity --kl-save", path);
     const Windows w = windows();
-    require(log_probs_->dim(0) == w.n * w.scored(), "{}: {} rows for {} windows of {} tokens", path, log_probs_->dim(0),
+    require(log_probs_->dim(0) == w.n * scored(w), "{}: {} rows for {} windows of {} tokens", path, log_probs_->dim(0),
             w.n, w.size);
   }
 
@@ -87,7 +63,7 @@ Windows choose_windows(Engine& engine, const Options& options, const KlBase* bas
     if (options.chunks > 0) windows.n = std::min(windows.n, options.chunks);
     return windows;
   }
-  Windows windows = read_text(engine, options);
+  Windows windows = read_windows(options.file, engine.tokenizer(), options.window, options.chunks);
   if (base != nullptr) {
     const Windows other = base->windows();
     const int64_t n = std::min(windows.n, other.n);
@@ -119,14 +95,14 @@ void perplexity(Options options) {
           base->n_vocab(), n_vocab);
   std::optional<SafetensorsWriter> save;
   if (!options.kl_save.empty()) {
-    save.emplace(options.kl_save, std::vector<NamedType>{
-                                      {"input_ids", {quant::i32, {windows.n, windows.size}}},
-                                      {"log_probs", {quant::f32, {windows.n * windows.scored(), session.n_vocab()}}}});
+    save.emplace(options.kl_save,
+                 std::vector<NamedType>{{"input_ids", {quant::i32, {windows.n, windows.size}}},
+                                        {"log_probs", {quant::f32, {windows.n * scored(windows), session.n_vocab()}}}});
     save->write(windows.ids.data(), static_cast<size_t>(windows.n * windows.size) * sizeof(int32_t));
   }
 
   const int sequence = session.open_sequence();
-  const auto first = static_cast<size_t>(windows.first());
+  const auto first = static_cast<size_t>(first_scored(windows));
   PerplexityScore score;
   KlScore kl;
   std::vector<float> log_probs(n_vocab);
@@ -136,7 +112,7 @@ void perplexity(Options options) {
     const Feed context{sequence, window.first(first)}, rest{sequence, window.subspan(first), true};
     session.step({&context, 1});
     const auto logits = session.step({&rest, 1});
-    for (size_t t = 0; t < static_cast<size_t>(windows.scored()); ++t) {
+    for (size_t t = 0; t < static_cast<size_t>(scored(windows)); ++t) {
       log_softmax(logits.subspan(t * n_vocab, n_vocab), log_probs);
       score.add(log_probs[static_cast<size_t>(window[first + t + 1])]);
       if (base) kl.add(base->row(score.tokens() - 1), log_probs);
