@@ -70,6 +70,15 @@ const Tensor* Model::find(std::string_view name) const {
   return it == tensors_.end() ? nullptr : &*it->second;
 }
 
+void Model::adapt(LoraAdapter adapter) {
+  for (const LoraPair& pair : adapter.pairs) {
+    const Tensor* weight = find(pair.tensor);
+    require(weight != nullptr, "{}: {} has no tensor {}", adapter.path, path(), pair.tensor);
+    check_lora(pair, weight->type);
+  }
+  adapters_.push_back(std::move(adapter));
+}
+
 size_t Model::weight_bytes() const {
   size_t total = 0;
   for (const auto& [name, tensor] : tensors_) total += tensor->type.bytes();

@@ -35,12 +35,17 @@ Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
   }
 }
 
+std::unique_ptr<Graph> Session::write_graph(const PlanKey& key) const {
+  auto graph = std::make_unique<Graph>();
+  Forward forward(*graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size(), context()});
+  graph->output("logits", model_.architecture().forward(forward));
+  return model_.adapters().empty() ? std::move(graph) : with_adapters(*graph, model_);
+}
+
 Runner& Session::runner(const PlanKey& key, const Workload& workload) {
   const auto it = runners_.find(key);
   if (it != runners_.end()) return *it->second;
-  Graph graph;
-  Forward forward(graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size(), context()});
-  graph.output("logits", model_.architecture().forward(forward));
+  const std::unique_ptr<Graph> graph = write_graph(key);
   CompileOptions compile_options = CompileOptions::from(runtime_.env());
   compile_options.workload = workload;
   compile_options.fallback |= options_.fallback;
@@ -50,7 +55,7 @@ Runner& Session::runner(const PlanKey& key, const Workload& workload) {
     const Device device = memory_.states.where(name);
     return device.backend != nullptr ? std::optional(device) : std::nullopt;
   };
-  auto made = std::make_unique<Runner>(compile(graph, devices_, compile_options), runtime_, memory_,
+  auto made = std::make_unique<Runner>(compile(*graph, devices_, compile_options), runtime_, memory_,
                                        /*observable=*/true, options_.observer);
   return *runners_.emplace(key, std::move(made)).first->second;
 }
@@ -124,13 +129,11 @@ const Plan& Session::decode_plan() {
 }
 
 Cost Session::step_cost(const Workload& workload) const {
-  Graph graph;
   const PlanKey key{
       .tokens = workload.tokens, .logits = workload.logits, .sequences = workload.sequences, .kv_pages = 1};
-  Forward forward(graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size(), context()});
-  graph.output("logits", model_.architecture().forward(forward));
+  const std::unique_ptr<Graph> graph = write_graph(key);
   Cost total;
-  for (const Node& node : graph.nodes()) {
+  for (const Node& node : graph->nodes()) {
     const Types in = node.in.map([](const Value& v) { return v.type(); });
     total += node.op->cost(node.attrs.get(), in, node.out, workload);
   }

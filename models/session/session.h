@@ -70,6 +70,7 @@ class Session {
   const std::vector<Device>& devices() const { return devices_; }
 
  private:
+  std::unique_ptr<Graph> write_graph(const PlanKey& key) const;
   Runner& runner(const PlanKey& key, const Workload& workload);
   void run_in_pieces(std::span<const Feed> feeds);
   void run(const StepInputs& step);
