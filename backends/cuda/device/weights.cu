@@ -16,6 +16,16 @@ __global__ void decode(const Block* weight, float* y, Extent rows, int64_t block
 }
 
 template <typename Block>
+__global__ void decode_half(const Block* weight, __half* y, int64_t blocks) {
+  constexpr int kElems = static_cast<int>(Block::kElems);
+  for (int64_t i = thread_index(); i < blocks; i += n_threads()) {
+    float w[kElems];
+    weight[i].decode(w);
+    for (int e = 0; e < kElems; ++e) y[i * kElems + e] = __float2half_rn(w[e]);
+  }
+}
+
+template <typename Block>
 __global__ void encode(const float* x, Block* y, Extent rows, int64_t blocks) {
   const int64_t n = rows_of(rows) * blocks;
   for (int64_t i = thread_index(); i < n; i += n_threads()) y[i].encode(x + i * Block::kElems);
@@ -132,6 +142,14 @@ void launch_decode(uint32_t type, const void* weight, float* y, Extent rows, int
     const int64_t blocks = columns / static_cast<int64_t>(Block::kElems);
     decode<<<blocks_for(rows.capacity * blocks), kThreads, 0, stream>>>(static_cast<const Block*>(weight), y, rows,
                                                                         blocks);
+  });
+}
+
+void launch_decode_half(uint32_t type, const void* weight, uint16_t* y, int64_t n, cudaStream_t stream) {
+  with_block(type, [&]<typename Block>(Block) {
+    const int64_t blocks = n / static_cast<int64_t>(Block::kElems);
+    decode_half<<<blocks_for(blocks), kThreads, 0, stream>>>(static_cast<const Block*>(weight),
+                                                             reinterpret_cast<__half*>(y), blocks);
   });
 }
 
