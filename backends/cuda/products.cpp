@@ -4,6 +4,7 @@
 
 #include "backends/cuda/blas.h"
 #include "backends/cuda/device/weights.h"
+#include "backends/cuda/half_copies.h"
 #include "backends/cuda/steps.h"
 #include "ops/quant/f16.h"
 #include "ops/quant/planes.h"
@@ -17,6 +18,13 @@ constexpr int64_t kLongestRow = 56 * 1024;
 constexpr size_t kPanelBytes = size_t{256} << 20;
 
 int64_t panel_rows(int64_t k) { return std::max<int64_t>(256, static_cast<int64_t>(kPanelBytes) / (2 * k)); }
+
+/// The weight as f16, if it is that or has a copy.
+const void* half_of(const Tensor& weight, Steps& steps) {
+  if (weight.type.dtype == quant::f16) return weight.data;
+  const auto& cuda = static_cast<CudaSteps&>(steps);
+  return cuda.copies().get(weight, cuda.stream());
+}
 
 bool is_plain(DType type) { return type->is_float; }
 
@@ -173,9 +181,9 @@ void Projection::multiply(const Activations& x, Extent tokens, const Epilogue& e
       emit(steps, [=](cudaStream_t stream) {
         launch_matmul(weight.type.dtype->id, weight.data, x.x, y + first, tokens, n, k, rows, stream);
       });
-    } else if (weight.type.dtype == quant::f16) {
+    } else if (const void* half = half_of(weight, steps)) {
       emit(steps, [=, product = half_product(tokens.capacity, n, k, rows)](cudaStream_t stream) {
-        product(x.f16.x, weight.data, y + first, stream);
+        product(x.f16.x, half, y + first, stream);
       });
     } else {
       for (int64_t begin = 0; begin < n; begin += panel_rows(k)) {

@@ -19,7 +19,7 @@ enum class Products : uint8_t {
 };
 
 /// Up to this many tokens, weights are streamed a pass for every 8 of them; beyond, f16 copies pay.
-constexpr int64_t kFewTokens = 32;
+constexpr int64_t kFewTokens = 16;
 
 std::string kernel_name(std::string_view ops, Products products);
 Arithmetic arithmetic_of(Products products);

@@ -58,6 +58,116 @@ __device__ void write_row(const float* row, int64_t t, int64_t d, float* out, co
   if (f16.x != nullptr) write_f16(row, d, reinterpret_cast<__half*>(f16.x) + t * d, f16.unscale + t);
 }
 
+/// A row in registers, four columns a thread and turn: a token's norm takes as long as its loads, two sums over the
+/// block and eight threads' agreement on a group of 32. d: a multiple of 32, at most kTurns * 4096.
+template <int kTurns>
+__global__ void __launch_bounds__(1024) norm_token(NormArgs a) {
+  let_next_start();
+  wait_for_previous();
+  const int64_t n_tokens = rows_of(a.tokens), d = a.d;
+  for (int64_t t = blockIdx.x; t < n_tokens; t += gridDim.x) {
+    float v[kTurns][4];
+    float sum = 0, squares = 0;
+    const auto column = [&](int turn) { return (static_cast<int64_t>(turn) * blockDim.x + threadIdx.x) * 4; };
+#pragma unroll
+    for (int n = 0; n < kTurns; ++n) {
+      const int64_t i = column(n);
+#pragma unroll
+      for (float& x : v[n]) x = 0;
+      if (i >= d) continue;
+      const auto add = [&](const float* from) {
+        const float4 x = *reinterpret_cast<const float4*>(from + i);
+        v[n][0] += x.x, v[n][1] += x.y, v[n][2] += x.z, v[n][3] += x.w;
+      };
+      add(a.x + t * d);
+      if (a.residual != nullptr) add(a.residual + t * d);
+      if (a.bias != nullptr) add(a.bias);
+      if (a.sum != nullptr) *reinterpret_cast<float4*>(a.sum + t * d + i) = {v[n][0], v[n][1], v[n][2], v[n][3]};
+#pragma unroll
+      for (const float x : v[n]) sum += x, squares += x * x;
+    }
+    if (a.norm != Norm::none) {
+      float mean = 0;
+      if (a.norm == Norm::layer) {
+        mean = block_sum(sum) / static_cast<float>(d);
+        squares = 0;
+#pragma unroll
+        for (int n = 0; n < kTurns; ++n) {
+          if (column(n) >= d) continue;
+#pragma unroll
+          for (const float x : v[n]) squares += (x - mean) * (x - mean);
+        }
+      }
+      const float scale = 1.0f / sqrtf(block_sum(squares) / static_cast<float>(d) + a.eps);
+#pragma unroll
+      for (int n = 0; n < kTurns; ++n) {
+        const int64_t i = column(n);
+        if (i >= d) continue;
+        const float4 gamma = *reinterpret_cast<const float4*>(a.gamma + i);
+        const float4 beta = a.beta != nullptr ? *reinterpret_cast<const float4*>(a.beta + i) : float4{};
+        v[n][0] = (v[n][0] - mean) * scale * gamma.x + beta.x;
+        v[n][1] = (v[n][1] - mean) * scale * gamma.y + beta.y;
+        v[n][2] = (v[n][2] - mean) * scale * gamma.z + beta.z;
+        v[n][3] = (v[n][3] - mean) * scale * gamma.w + beta.w;
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kTurns; ++n) {
+      const int64_t i = column(n);
+      if (i - threadIdx.x % 32 * 4 >= d) continue;  // the warp's columns: all four groups of 32 or none are past d
+      const bool here = i < d;
+      if (a.out != nullptr && here)
+        *reinterpret_cast<float4*>(a.out + t * d + i) = {v[n][0], v[n][1], v[n][2], v[n][3]};
+      if (a.q8.q == nullptr) continue;
+      float largest = fmaxf(fmaxf(fabsf(v[n][0]), fabsf(v[n][1])), fmaxf(fabsf(v[n][2]), fabsf(v[n][3])));
+      for (int step = 4; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFu, largest, step));
+      const float scale = largest / 127.0f, inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+      int codes = 0, total = 0;
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        const int code = __float2int_rn(fminf(fmaxf(v[n][c] * inverse, -127.0f), 127.0f));
+        codes |= (code & 0xFF) << (8 * c);
+        total += code;
+      }
+      total += __shfl_xor_sync(0xFFFFFFFFu, total, 1);
+      total += __shfl_xor_sync(0xFFFFFFFFu, total, 2);
+      const int second = __shfl_down_sync(0xFFFFFFFFu, total, 4);
+      if (!here) continue;
+      *reinterpret_cast<int*>(a.q8.q + t * d + i) = codes;
+      if (threadIdx.x % 8 == 0) {
+        a.q8.groups[t * (d / 32) + i / 32] = {scale, {static_cast<int16_t>(total), static_cast<int16_t>(second)}};
+      }
+    }
+  }
+}
+
+/// A row of many columns without a norm: its groups over many blocks, four columns a thread.
+__global__ void quantize(const float* x, Q8Rows q8, Extent tokens, int64_t d) {
+  let_next_start();
+  wait_for_previous();
+  const int64_t n = rows_of(tokens) * d / 4;
+  const int64_t i = thread_index();
+  const bool here = i < n;
+  const float4 v = here ? reinterpret_cast<const float4*>(x)[i] : float4{};
+  float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
+  for (int step = 4; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFu, largest, step));
+  const float scale = largest / 127.0f, inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+  int codes = 0, total = 0;
+  const float values[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+  for (int c = 0; c < 4; ++c) {
+    const int code = __float2int_rn(fminf(fmaxf(values[c] * inverse, -127.0f), 127.0f));
+    codes |= (code & 0xFF) << (8 * c);
+    total += code;
+  }
+  total += __shfl_xor_sync(0xFFFFFFFFu, total, 1);
+  total += __shfl_xor_sync(0xFFFFFFFFu, total, 2);
+  const int second = __shfl_down_sync(0xFFFFFFFFu, total, 4);
+  if (!here) return;
+  reinterpret_cast<int*>(q8.q)[i] = codes;
+  if (threadIdx.x % 8 == 0) q8.groups[i / 8] = {scale, {static_cast<int16_t>(total), static_cast<int16_t>(second)}};
+}
+
 __global__ void __launch_bounds__(kRowThreads) norm_rows(NormArgs a) {
   extern __shared__ float row[];
   let_next_start();
@@ -156,7 +266,31 @@ void launch_rows(void (*kernel)(Args), const Args& args, cudaStream_t stream) {
 
 }  // namespace
 
-void launch_norm(const NormArgs& args, cudaStream_t stream) { launch_rows(norm_rows, args, stream); }
+template <int kTurns>
+void launch_token(const NormArgs& a, cudaStream_t stream) {
+  const int64_t threads = (a.d / 4 + kTurns - 1) / kTurns, tokens = a.tokens.capacity;
+  launch_dependent(norm_token<kTurns>, dim3(static_cast<unsigned>(tokens < 65535 ? tokens : 65535)),
+                   dim3(static_cast<unsigned>((threads + 31) / 32 * 32)), 0, stream, a);
+}
+
+void launch_norm(const NormArgs& a, cudaStream_t stream) {
+  const bool whole = a.d % 32 == 0 && a.f16.x == nullptr;
+  const bool only_quantizes = a.norm == Norm::none && a.residual == nullptr && a.bias == nullptr && a.sum == nullptr &&
+                              a.out == nullptr && a.q8.q != nullptr;
+  if (whole && only_quantizes) {
+    const int64_t blocks = (a.tokens.capacity * a.d / 4 + kThreads - 1) / kThreads;
+    launch_dependent(quantize, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream, a.x, a.q8, a.tokens,
+                     a.d);
+  } else if (whole && a.d <= 4096) {
+    launch_token<1>(a, stream);
+  } else if (whole && a.d <= 8192) {
+    launch_token<2>(a, stream);
+  } else if (whole && a.d <= 16384) {
+    launch_token<4>(a, stream);
+  } else {
+    launch_rows(norm_rows, a, stream);
+  }
+}
 void launch_activate(const ActArgs& args, cudaStream_t stream) { launch_rows(activate_rows, args, stream); }
 
 void launch_finish(float* y, const float* unscale, const float* bias, Extent tokens, int64_t n, int64_t y_stride,

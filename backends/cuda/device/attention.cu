@@ -11,24 +11,29 @@ namespace weft::cuda {
 namespace {
 
 constexpr int kKeys = 128;     // scored at a time, a thread each
-constexpr int kMaxGroup = 16;  // query heads of a kv head that share a pass
+constexpr int kMaxGroup = 8;   // query heads of a kv head that share a pass
+constexpr int kMaxHead = 512;  // d
 
-/// Elements of a row of a cache, 8 at a time where that can be.
+/// Elements [e, e + 8) of a cached row, zeros past d.
 template <typename Block>
-struct Row {
-  const Block* blocks;
-  __device__ float at(int i) const {
-    constexpr int kElems = static_cast<int>(Block::kElems);
-    if constexpr (kElems == 1) {
-      float v;
-      blocks[i].decode(&v);
-      return v;
-    } else {
-      return half_value(blocks[i / kElems]) * static_cast<float>(blocks[i / kElems].qs[i % kElems]);
+__device__ void eight(const Block* row, int e, int d, float (&v)[8]) {
+  if constexpr (Block::kElems > 1) {  // q8_0: d is a multiple of 32
+    const float scale = __half2float(__ushort_as_half(row[e / 32].d));
+#pragma unroll
+    for (int i = 0; i < 8; ++i) v[i] = scale * static_cast<float>(row[e / 32].qs[e % 32 + i]);
+  } else if (sizeof(Block) == 2 && d % 8 == 0) {
+    const uint4 bits = *reinterpret_cast<const uint4*>(row + e);
+    const auto* blocks = reinterpret_cast<const Block*>(&bits);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) blocks[i].decode(v + i);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      v[i] = 0;
+      if (e + i < d) row[e + i].decode(v + i);
     }
   }
-  __device__ static float half_value(const quant::BlockQ8_0& block) { return __half2float(__ushort_as_half(block.d)); }
-};
+}
 
 /// A warp a head of a token: q heads, then k heads, then v heads.
 template <typename Block>
@@ -99,16 +104,16 @@ __device__ float slope_of(const AttentionArgs& a, int head) {
   return static_cast<float>(static_cast<double>(a.alibi_scale) * exp2(power));
 }
 
-template <typename Block>
-__global__ void __launch_bounds__(kKeys) attend(AttentionArgs a, int group) {
+/// G: query heads of the kv head that this block serves.
+template <int G, typename Block>
+__global__ void __launch_bounds__(kKeys) attend(AttentionArgs a) {
   extern __shared__ float memory[];
   let_next_start();
   wait_for_previous();
-  const int d = a.d, tid = threadIdx.x;
-  const int n_groups = (a.n_head / a.n_kv_head + group - 1) / group;
+  const int d = a.d, tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
+  const int each = a.n_head / a.n_kv_head, n_groups = (each + G - 1) / G;
   const int kv_head = static_cast<int>(blockIdx.x) / n_groups, part = static_cast<int>(blockIdx.x) % n_groups;
-  const int first_head = kv_head * (a.n_head / a.n_kv_head) + part * group;
-  const int left = a.n_head / a.n_kv_head - part * group, heads = left < group ? left : group;
+  const int first_head = kv_head * each + part * G, heads = each - part * G < G ? each - part * G : G;
   const int64_t t = blockIdx.y, split = blockIdx.z;
   if (t >= rows_of(a.tokens)) return;
   const int64_t sequence = a.sequence_ids[t];
@@ -122,27 +127,33 @@ __global__ void __launch_bounds__(kKeys) attend(AttentionArgs a, int group) {
   if (a.splits > 1) {
     begin = begin > split * kSplitKeys ? begin : split * kSplitKeys;
     end = end < (split + 1) * kSplitKeys ? end : (split + 1) * kSplitKeys;
+    if (begin >= end) {  // merge() must know
+      if (tid < heads) a.partial[((t * a.n_head + first_head + tid) * a.splits + split) * (d + 2) + d + 1] = 0;
+      return;
+    }
   }
 
-  float* q = memory;                        // [group, d]
-  float* scores = q + group * d;            // [group, kKeys]
-  float* largest = scores + group * kKeys;  // [group]: so far
-  float* sums = largest + group;            // [group]
-  float* factors = sums + group;            // [group]: of what is summed already
-  int64_t* rows = reinterpret_cast<int64_t*>(factors + (group + group % 2 + 1) / 2 * 2);  // [kKeys]: of the caches
-  for (int i = tid; i < heads * d; i += kKeys) q[i] = a.queries[(t * a.n_head + first_head) * d + i] * a.scale;
-  if (tid < heads) largest[tid] = -INFINITY, sums[tid] = 0;
-  constexpr int kColumns = 4;  // of a thread: up to 512
-  float context[kMaxGroup][kColumns];
-#pragma unroll
-  for (int h = 0; h < kMaxGroup; ++h) {
-#pragma unroll
-    for (int c = 0; c < kColumns; ++c) context[h][c] = 0;
+  const int width = (d + 7) / 8 * 8;
+  float* q = memory;                 // [G, width], zeros past d and past the heads
+  float* scores = q + G * width;     // [G, kKeys]
+  float* sums = scores + G * kKeys;  // [G, width]: of a warp's columns, at the end
+  __shared__ float largest[G], weight_sums[G], factors[G];
+  __shared__ int64_t rows[kKeys];  // of the caches
+  for (int i = tid; i < G * width; i += kKeys) {
+    const int h = i / width, e = i % width;
+    q[i] = h < heads && e < d ? a.queries[(t * a.n_head + first_head + h) * d + e] * a.scale : 0.0f;
   }
+  if (tid < G) largest[tid] = -INFINITY, weight_sums[tid] = 0;
+  // A value row is read by `lanes` threads, 8 columns each; so many rows at once.
+  const int lanes = width / 8, at_once = kKeys / lanes > 0 ? kKeys / lanes : 1, own_row = tid / lanes;
+  const int own_column = tid % lanes * 8;
+  const bool reads = own_row < at_once;
+  float context[G][8] = {};
+  const auto* k_cache = static_cast<const Block*>(a.k_cache);
+  const auto* v_cache = static_cast<const Block*>(a.v_cache);
+  constexpr int kElems = static_cast<int>(Block::kElems);
   __syncthreads();
 
-  const auto *k_cache = static_cast<const Block*>(a.k_cache), *v_cache = static_cast<const Block*>(a.v_cache);
-  constexpr int kElems = static_cast<int>(Block::kElems);
   for (int64_t j0 = begin; j0 < end; j0 += kKeys) {
     const int64_t j = j0 + tid;
     const int count = static_cast<int>(end - j0 < kKeys ? end - j0 : kKeys);
@@ -152,26 +163,23 @@ __global__ void __launch_bounds__(kKeys) attend(AttentionArgs a, int group) {
       if (id >= 0 && id < a.pages) row = (id * a.n_kv_head + kv_head) * a.page + j % a.page;
     }
     rows[tid] = row;
-    float s[kMaxGroup];
-#pragma unroll
-    for (int h = 0; h < kMaxGroup; ++h) s[h] = 0;
+    float s[G] = {};
     if (row >= 0) {
-      const Row<Block> key{k_cache + row * (d / kElems)};
-      for (int e = 0; e < d; e += 8) {
+      const Block* key = k_cache + row * (d / kElems);
+#pragma unroll 4
+      for (int e = 0; e < width; e += 8) {
         float k[8];
+        eight(key, e, d, k);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) k[i] = e + i < d ? key.at(e + i) : 0.0f;
-#pragma unroll
-        for (int h = 0; h < kMaxGroup; ++h) {
-          if (h >= heads) break;
-#pragma unroll
-          for (int i = 0; i < 8; ++i) s[h] += e + i < d ? q[h * d + e + i] * k[i] : 0.0f;
+        for (int h = 0; h < G; ++h) {
+          const float4 x = *reinterpret_cast<const float4*>(q + h * width + e);
+          const float4 y = *reinterpret_cast<const float4*>(q + h * width + e + 4);
+          s[h] += x.x * k[0] + x.y * k[1] + x.z * k[2] + x.w * k[3] + y.x * k[4] + y.y * k[5] + y.z * k[6] + y.w * k[7];
         }
       }
     }
 #pragma unroll
-    for (int h = 0; h < kMaxGroup; ++h) {
-      if (h >= heads) break;
+    for (int h = 0; h < G; ++h) {
       float v = s[h];
       if (a.softcap > 0) v = a.softcap * tanhf(v / a.softcap);
       if (a.alibi) v += slope_of(a, first_head + h) * static_cast<float>(j - position);
@@ -179,70 +187,81 @@ __global__ void __launch_bounds__(kKeys) attend(AttentionArgs a, int group) {
     }
     __syncthreads();
     // A warp a head: the new largest, the weights, their sum.
-    for (int h = tid / 32; h < heads; h += kKeys / 32) {
+    for (int h = warp; h < heads; h += kKeys / 32) {
       float m = largest[h];
-      for (int i = tid % 32; i < count; i += 32) m = fmaxf(m, scores[h * kKeys + i]);
+#pragma unroll
+      for (int i = 0; i < kKeys / 32; ++i) m = fmaxf(m, scores[h * kKeys + i * 32 + lane]);
       m = warp_max(m);
       float sum = 0;
-      for (int i = tid % 32; i < kKeys; i += 32) {
-        const float p = i < count ? expf(scores[h * kKeys + i] - m) : 0.0f;
-        scores[h * kKeys + i] = p;
+#pragma unroll
+      for (int i = 0; i < kKeys / 32; ++i) {
+        float& p = scores[h * kKeys + i * 32 + lane];
+        p = expf(p - m);
         sum += p;
       }
       sum = warp_sum(sum);
-      if (tid % 32 == 0) {
+      if (lane == 0) {
         const float factor = largest[h] == -INFINITY ? 0.0f : expf(largest[h] - m);
         factors[h] = factor;
-        sums[h] = sums[h] * factor + sum;
+        weight_sums[h] = weight_sums[h] * factor + sum;
         largest[h] = m;
       }
     }
     __syncthreads();
+    if (reads) {
 #pragma unroll
-    for (int c = 0; c < kColumns; ++c) {
-      const int column = tid + c * kKeys;
-      if (column >= d) break;
+      for (int h = 0; h < G; ++h) {
+        const float factor = h < heads ? factors[h] : 0.0f;
 #pragma unroll
-      for (int h = 0; h < kMaxGroup; ++h) {
-        if (h < heads) context[h][c] *= factors[h];
+        for (int i = 0; i < 8; ++i) context[h][i] *= factor;
       }
-      for (int i = 0; i < count; ++i) {
+#pragma unroll 4
+      for (int i = own_row; i < count; i += at_once) {
         const int64_t at = rows[i];
-        const float v = at >= 0 ? Row<Block>{v_cache + at * (d / kElems)}.at(column) : 0.0f;
+        if (at < 0) continue;
+        float v[8];
+        eight(v_cache + at * (d / kElems), own_column, d, v);
 #pragma unroll
-        for (int h = 0; h < kMaxGroup; ++h) {
-          if (h < heads) context[h][c] += scores[h * kKeys + i] * v;
+        for (int h = 0; h < G; ++h) {
+          const float p = h < heads ? scores[h * kKeys + i] : 0.0f;
+#pragma unroll
+          for (int c = 0; c < 8; ++c) context[h][c] += p * v[c];
         }
       }
     }
     __syncthreads();
   }
 
+  // The rows' parts, in order.
+  for (int r = 0; r < at_once; ++r) {
+    if (reads && own_row == r) {
 #pragma unroll
-  for (int h = 0; h < kMaxGroup; ++h) {
-    if (h >= heads) break;
+      for (int h = 0; h < G; ++h) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          float& sum = sums[h * width + own_column + i];
+          sum = r == 0 ? context[h][i] : sum + context[h][i];
+        }
+      }
+    }
+    __syncthreads();
+  }
+  for (int h = 0; h < heads; ++h) {
     const int64_t head = first_head + h;
     if (a.splits > 1) {
       float* to = a.partial + ((t * a.n_head + head) * a.splits + split) * (d + 2);
-#pragma unroll
-      for (int c = 0; c < kColumns; ++c) {
-        if (tid + c * kKeys < d) to[tid + c * kKeys] = context[h][c];
-      }
-      if (tid == 0) to[d] = largest[h], to[d + 1] = sums[h];
+      for (int c = tid; c < d; c += kKeys) to[c] = sums[h * width + c];
+      if (tid == 0) to[d] = largest[h], to[d + 1] = weight_sums[h];
       continue;
     }
-    float sum = sums[h];
-    float factor = 1;
+    float sum = weight_sums[h], factor = 1;
     if (a.sinks != nullptr && sum > 0) {
       const float m = fmaxf(largest[h], a.sinks[head]);
       factor = expf(largest[h] - m);
       sum = sum * factor + expf(a.sinks[head] - m);
     }
     const float inverse = sum > 0 ? factor / sum : 0.0f;
-#pragma unroll
-    for (int c = 0; c < kColumns; ++c) {
-      if (tid + c * kKeys < d) a.context[(t * a.n_head + head) * d + tid + c * kKeys] = context[h][c] * inverse;
-    }
+    for (int c = tid; c < d; c += kKeys) a.context[(t * a.n_head + head) * d + c] = sums[h * width + c] * inverse;
   }
 }
 
@@ -287,7 +306,7 @@ size_t attention_workspace(int64_t tokens, int n_head, int d, int splits) {
   return queries + (splits > 1 ? rows * static_cast<size_t>(splits) * static_cast<size_t>(d + 2) * sizeof(float) : 0);
 }
 bool attention_reads(uint32_t cache_type, int d) {
-  return with_written_block(cache_type, [](auto) {}) && d <= 512;
+  return with_written_block(cache_type, [](auto) {}) && d <= kMaxHead;
 }
 
 void launch_append(const AttentionArgs& a, cudaStream_t stream) {
@@ -300,19 +319,23 @@ void launch_append(const AttentionArgs& a, cudaStream_t stream) {
   });
 }
 
-void launch_attend(const AttentionArgs& a, cudaStream_t stream) {
-  const int each = a.n_head / a.n_kv_head, group = each < kMaxGroup ? each : kMaxGroup;
-  const int n_groups = (each + group - 1) / group;
-  const size_t shared =
-      static_cast<size_t>(group * a.d + group * kKeys + 4 * group + 8) * sizeof(float) + kKeys * sizeof(int64_t);
+template <int G>
+void launch_group(const AttentionArgs& a, cudaStream_t stream) {
+  const int n_groups = (a.n_head / a.n_kv_head + G - 1) / G, width = (a.d + 7) / 8 * 8;
+  const size_t shared = static_cast<size_t>(G * (2 * width + kKeys)) * sizeof(float);
   const dim3 grid(static_cast<unsigned>(a.n_kv_head * n_groups), static_cast<unsigned>(a.tokens.capacity),
                   static_cast<unsigned>(a.splits));
   with_written_block(a.cache_type, [&]<typename Block>(Block) {
-    if (shared > 48 << 10) {
-      cudaFuncSetAttribute(attend<Block>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-    }
-    launch_dependent(attend<Block>, grid, dim3(kKeys), shared, stream, a, group);
+    launch_dependent(attend<G, Block>, grid, dim3(kKeys), shared, stream, a);
   });
+}
+
+void launch_attend(const AttentionArgs& a, cudaStream_t stream) {
+  const int each = a.n_head / a.n_kv_head;
+  if (each == 1) launch_group<1>(a, stream);
+  else if (each == 2) launch_group<2>(a, stream);
+  else if (each <= 4) launch_group<4>(a, stream);
+  else launch_group<kMaxGroup>(a, stream);
   if (a.splits > 1) {
     launch_dependent(merge, dim3(static_cast<unsigned>(a.n_head), static_cast<unsigned>(a.tokens.capacity)), dim3(128),
                      0, stream, a);
