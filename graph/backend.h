@@ -128,6 +128,8 @@ class Backend {
 
   virtual std::string_view name() const = 0;
   virtual std::span<const DeviceInfo> devices() const = 0;
+  /// Why it has no devices on this machine, in one line; empty where it has some.
+  virtual std::string absent() const { return {}; }
   /// All kernels; for one op, the order is the order of preference.
   virtual std::span<const Kernel> kernels() const = 0;
 

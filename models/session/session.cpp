@@ -62,6 +62,11 @@ Runner& Session::runner(const PlanKey& key, const Workload& workload) {
   return *runners_.emplace(key, std::move(made)).first->second;
 }
 
+int64_t Session::largest_step() const {
+  const bool on_host = std::ranges::all_of(devices_, [](const Device& device) { return device.info().host_memory; });
+  return on_host ? 512 : 2048;
+}
+
 std::span<const float> Session::step(std::span<const Feed> feeds) {
   check_feeds(feeds, cache_);
   std::vector<int64_t> before;
@@ -83,8 +88,8 @@ std::span<const float> Session::step(std::span<const Feed> feeds) {
   return logits_;
 }
 
-/// Every feed by itself, with the factors of the length that its sequence comes to. If making a cache anew fails the
-/// sequence is empty.
+/// Feeds with the factors of the length that each sequence comes to: at once, or one by one where that differs or a
+/// sequence's keys must be made anew. If that fails the sequence is empty.
 void Session::step_by_length(std::span<const Feed> feeds) {
   const auto wants_long = [&](const Feed& one) {
     return cache_.length(one.sequence) + static_cast<int64_t>(one.tokens.size()) > short_context_;
@@ -123,7 +128,7 @@ void Session::step_by_length(std::span<const Feed> feeds) {
 void Session::feed(std::span<const Feed> feeds, bool stretched) {
   size_t total = 0;
   for (const Feed& one : feeds) total += one.tokens.size();
-  if (total <= kLargestStep) run(make_step(feeds, cache_), stretched);
+  if (total <= static_cast<size_t>(largest_step())) run(make_step(feeds, cache_), stretched);
   else run_in_pieces(feeds, stretched);
 }
 
@@ -136,9 +141,10 @@ void Session::truncate(int sequence, int64_t length) { cache_.truncate(sequence,
 
 /// One sequence after the other.
 void Session::run_in_pieces(std::span<const Feed> feeds, bool stretched) {
+  const auto most = static_cast<size_t>(largest_step());
   for (const Feed& one : feeds) {
-    for (size_t at = 0; at < one.tokens.size(); at += kLargestStep) {
-      const size_t n = std::min<size_t>(kLargestStep, one.tokens.size() - at), before = logits_.size();
+    for (size_t at = 0; at < one.tokens.size(); at += most) {
+      const size_t n = std::min(most, one.tokens.size() - at), before = logits_.size();
       const Feed piece{one.sequence, one.tokens.subspan(at, n), one.all_logits};
       run(make_step({&piece, 1}, cache_), stretched);
       const bool last = at + n == one.tokens.size();

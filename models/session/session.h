@@ -42,7 +42,6 @@ struct MemoryUse {
 class Session {
  public:
   static constexpr int64_t kPageSize = 64;      // tokens
-  static constexpr int64_t kLargestStep = 512;  // tokens fed at once; longer feeds are cut
 
   /// `model` and `runtime` must outlive the session. Throws Error if the context or the memory does not fit.
   Session(const Model& model, Runtime& runtime, SessionOptions options);
@@ -60,6 +59,8 @@ class Session {
   /// Error, changing nothing, if a sequence has no room or an id is out of range, or the plan cannot be made.
   std::span<const float> step(std::span<const Feed> feeds);
 
+  /// Tokens fed at once; longer feeds are cut. More where a device of its own has the matrices.
+  int64_t largest_step() const;
   int64_t n_vocab() const { return model_.shape().n_vocab; }
   const Model& model() const { return model_; }
   /// The plan that a decoding step of one sequence replays.

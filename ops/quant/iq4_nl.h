@@ -11,7 +11,7 @@
 
 namespace weft::quant {
 
-inline constexpr std::array<int8_t, 16> kLevelsIQ4 = {-127, -104, -83, -65, -49, -35, -22, -10,
+WEFT_TABLE std::array<int8_t, 16> kLevelsIQ4 = {-127, -104, -83, -65, -49, -35, -22, -10,
                                                       1,    13,   25,  38,  53,  69,  89,  113};
 
 /// Nearest of kLevelsIQ4 by a table of half units: halfway points are multiples of 0.5.
@@ -46,7 +46,7 @@ struct BlockIQ4_NL {
   uint16_t d;
   uint8_t qs[16];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float scale = f16_to_f32(d);
     for (size_t i = 0; i < 32; ++i) y[i] = scale * static_cast<float>(kLevelsIQ4[static_cast<size_t>(nibble(qs, i))]);
   }
