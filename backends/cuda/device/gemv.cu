@@ -46,25 +46,28 @@ struct Quantized {
   __device__ Unit load(int64_t u) const { return F::load(starts, first + u); }
 
   template <int M>
-  __device__ static void add(const Unit& unit, int64_t u, const GemvArgs& a, float (&sums)[M]) {
+  __device__ static void add(const Unit& unit, int u, const GemvArgs& a, float (&sums)[M]) {
     int q[kUnit / 4];
     float scale[kGroups], shift[kGroups];
     // A warp's units step by 32, a multiple of a block's: the phase is the lane's, always.
     F::codes(unit, static_cast<int>(threadIdx.x) % F::kUnitsPerBlock, q, scale, shift);
-    const int64_t stride = a.q8.stride;
+    const int stride = static_cast<int>(a.q8.stride);
 #pragma unroll
     for (int t = 0; t < M; ++t) {
       const auto run = [&](int r) {
-        const int64_t c = column_of<F>(u, r);
+        const int c = column_of<F>(u, r);
         const int4 x = *reinterpret_cast<const int4*>(a.q8.q + t * stride + c / 16 % 4 * (stride / 4) + c / 64 * 16);
         const int* w = q + r * 4;
         return __dp4a(w[0], x.x, __dp4a(w[1], x.y, __dp4a(w[2], x.z, __dp4a(w[3], x.w, 0))));
       };
       const auto group_of = [&](int r) { return a.q8.groups[t * (stride / 32) + column_of<F>(u, r) / 32]; };
       if constexpr (F::kGroup == 32) {
-        const Q8Group group = group_of(0);
-        sums[t] += group.scale * (scale[0] * static_cast<float>(run(0) + run(1)) +
-                                  shift[0] * static_cast<float>(group.sums[0] + group.sums[1]));
+#pragma unroll
+        for (int g = 0; g < kGroups; ++g) {
+          const Q8Group group = group_of(2 * g);
+          sums[t] += group.scale * (scale[g] * static_cast<float>(run(2 * g) + run(2 * g + 1)) +
+                                    shift[g] * static_cast<float>(group.sums[0] + group.sums[1]));
+        }
       } else {
 #pragma unroll
         for (int r = 0; r < kUnit / 16; ++r) {
@@ -108,7 +111,7 @@ struct Plain {
   }
 
   template <int M>
-  __device__ static void add(const Unit& unit, int64_t u, const GemvArgs& a, float (&sums)[M]) {
+  __device__ static void add(const Unit& unit, int u, const GemvArgs& a, float (&sums)[M]) {
 #pragma unroll
     for (int t = 0; t < M; ++t) {
       const auto* x = reinterpret_cast<const float4*>(a.x + t * a.weights.k + u * 8);
@@ -306,14 +309,15 @@ __global__ void expand(const void* weight, int64_t n_blocks, int64_t first, int6
   constexpr int kGroups = F::kUnit / F::kGroup;
   const PlaneStarts starts = F::starts(weight, n_blocks);
   for (int64_t i = thread_index(); i < n; i += n_threads()) {
-    const int64_t row = i / units_per_row, u = i % units_per_row;
+    const int64_t row = i / units_per_row;
+    const int u = static_cast<int>(i % units_per_row);
     const typename F::Unit unit = F::load(starts, first + i);
     int q[F::kUnit / 4];
     float scale[kGroups], shift[kGroups];
-    F::codes(unit, static_cast<int>(u % F::kUnitsPerBlock), q, scale, shift);
+    F::codes(unit, u % F::kUnitsPerBlock, q, scale, shift);
 #pragma unroll
     for (int r = 0; r < F::kUnit / 16; ++r) {
-      const int g = F::kGroup == 32 ? 0 : r;
+      const int g = r * 16 / F::kGroup;
       auto* to = reinterpret_cast<uint4*>(out + row * k + column_of<F>(u, r));
 #pragma unroll
       for (int piece = 0; piece < 2; ++piece) {  // 8 elements
