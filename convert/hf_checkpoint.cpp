@@ -100,6 +100,13 @@ void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
     auto blocks = files_.packed(spec.hf.front() + "_blocks"), scales = files_.packed(spec.hf.front() + "_scales");
     if (blocks && scales) return keep(std::move(*blocks), std::move(*scales));
   }
+  if (!spec.hf_stacked.empty() && !files_.has(std::string(prefix) + spec.hf.front())) {
+    TensorSpec stacked = spec;
+    stacked.hf = {spec.hf_stacked};
+    stacked.transform = spec.parts > 1 ? Transform::expert_rows : Transform::none;
+    stacked.hf_stacked.clear();
+    if (files_.has(std::string(prefix) + spec.hf_stacked)) return bind(stacked, prefix);
+  }
   std::vector<MappedTensor> parts;
   const Shape part_shape = hf_part_shape(spec);
   for (const std::string& hf : spec.hf) {

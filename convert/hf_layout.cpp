@@ -38,6 +38,7 @@ Shape hf_part_shape(const TensorSpec& spec) {
   if (spec.hf.size() > 1) return Shape(spec.shape.dims().subspan(1));
   if (spec.transform == Transform::transpose) return {spec.shape[1], spec.shape[0]};
   if (spec.transform == Transform::every_nth) return {spec.shape[0], spec.shape[1] * spec.parts};
+  if (spec.transform == Transform::expert_rows) return {spec.shape[0], spec.shape[1] * spec.parts, spec.shape[2]};
   if (spec.transform == Transform::expert_columns) return {spec.shape[0], spec.shape[2], spec.shape[1] * spec.parts};
   return spec.shape;
 }
@@ -125,6 +126,16 @@ LoadedTensor HfLayout::rows(int64_t first, int64_t last) const {
     const std::span values(reinterpret_cast<float*>(to), static_cast<size_t>(made->type.elements()));
     rows->type.dtype->decode(rows->data, values.data(), values.size());
     for (float& v : values) v += 1;
+  } else if (transform_ == Transform::expert_rows) {
+    const int64_t out = type_.shape[1];
+    for (int64_t at = first; at < last;) {
+      const int64_t expert = at / out, end = std::min(last, (expert + 1) * out);
+      const int64_t from = (expert * (take_.parts - 1) + take_.part) * out + at;
+      const LoadedTensor rows = parts_[0].rows(from, from + (end - at));
+      std::memcpy(to, rows->data, rows->type.bytes());
+      to += rows->type.bytes();
+      at = end;
+    }
   } else if (in_order) {
     for (int64_t at = first; at < last;) {
       const int64_t part = at / part_rows, end = std::min(last, (part + 1) * part_rows);
@@ -142,7 +153,7 @@ LoadedTensor HfLayout::rows(int64_t first, int64_t last) const {
       std::memcpy(to, parts_[0].data + static_cast<size_t>(source_row(row)) * bytes, bytes);
     }
   }
-  if (transform_ != Transform::none) parts_[0].drop_pages();
+  if (transform_ != Transform::none && transform_ != Transform::expert_rows) parts_[0].drop_pages();
   return made;
 }
 

@@ -6,6 +6,10 @@
 namespace weft {
 
 std::string pcre_from_oniguruma(std::string_view pattern) {
+  // PCRE2's own \w has all numbers and no marks.
+  static const std::string word = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+  static const std::string boundary =
+      fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", fmt::string_view(word));
   std::string out;
   int depth = 0;  // of character sets
   bool lines = false;
@@ -16,8 +20,13 @@ std::string pcre_from_oniguruma(std::string_view pattern) {
     const char c = pattern[i];
     const std::string_view rest = pattern.substr(i);
     if (c == '\\' && rest.size() > 1) {
-      if (rest[1] == 'h' || rest[1] == 'H') refuse("\\h");
-      out.append(rest.substr(0, 2));
+      const char escaped = rest[1];
+      if (escaped == 'h' || escaped == 'H') refuse("\\h");
+      if (escaped == 'B' || (escaped == 'W' && depth > 0)) refuse(escaped == 'B' ? "\\B" : "\\W in a set");
+      if (escaped == 'w') out += depth > 0 ? word : "[" + word + "]";
+      else if (escaped == 'W') out += "[^" + word + "]";
+      else if (escaped == 'b' && depth == 0) out += boundary;
+      else out.append(rest.substr(0, 2));
       ++i;
     } else if (depth > 0 && rest.starts_with("[:")) {
       const size_t end = pattern.find(":]", i);

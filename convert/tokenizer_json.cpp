@@ -11,8 +11,6 @@
 #include "convert/printable.h"
 #include "convert/tokenizer_pipeline.h"
 #include "graph/error.h"
-#include "models/session/byte_level.h"
-#include "models/session/pre_tokenizers.h"
 #include "models/session/special_tokens.h"
 
 namespace weft {
@@ -58,12 +56,26 @@ bool is_set(const json& object, std::string_view key) {
   return it != object.end() && !it->is_null() && *it != "" && *it != false && *it != 0;
 }
 
-void check_model(const json& model) {
+/// A unigram model's vocabulary as an object, token to id, as BPE has it.
+json unigram_vocabulary(const json& model, std::vector<float>& scores) {
+  only_keys(model, "model", {"type", "unk_id", "vocab", "byte_fallback"});
+  require(model.contains("vocab") && model["vocab"].is_array(), "model: vocab is not an array");
+  json vocab = json::object();
+  for (const json& entry : model["vocab"]) {
+    const bool pair = entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_number();
+    if (!pair) fail("model: vocab entry {} is {}, expected [token, score]", scores.size(), printable(entry.dump()));
+    const auto& token = entry[0].get_ref<const std::string&>();
+    const auto [it, added] = vocab.emplace(token, scores.size());
+    require(added, "model: the token \"{}\" is there twice", printable(token));
+    scores.push_back(entry[1].get<float>());
+  }
+  return vocab;
+}
+
+void check_bpe(const json& model) {
   only_keys(model, "model",
             {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
              "byte_fallback", "ignore_merges", "vocab", "merges"});
-  const std::string type = model.contains("type") ? text_of(model, "model", "type") : "BPE";
-  require(type == "BPE", "model {} is not supported, expected BPE", printable(type));
   for (const std::string_view key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
     if (is_set(model, key)) fail("model: {} is {}, which is not supported", key, printable(model.at(key).dump()));
   }
@@ -71,8 +83,7 @@ void check_model(const json& model) {
   require(model.contains("merges") && model["merges"].is_array(), "model: merges is not an array");
 }
 
-Vocabulary read_vocabulary(const json& model, const json& added, bool byte_fallback) {
-  const json& vocab = model["vocab"];
+Vocabulary read_vocabulary(const json& vocab, const json& added, bool byte_fallback) {
   const size_t n_entries = vocab.size() + added.size();
   Vocabulary out;
   out.ids.reserve(n_entries);
@@ -188,17 +199,6 @@ void read_special(const json* config, const TokenizerPipeline& pipeline, const V
   spec.end_of_turn = guess_end_of_turn(spec);
 }
 
-/// weft fuses neighbouring unknown characters; a file that does not want it must be unable to meet any.
-void check_unknown(const json& model, const TokenizerSpec& spec, const Vocabulary& vocabulary, bool byte_fallback) {
-  if (!spec.unknown || byte_fallback || flag_of(model, "model", "fuse_unk", false)) return;
-  require(spec.kind == TokenizerKind::byte_level_bpe, "model: unk_token without fuse_unk is not supported");
-  for (int byte = 0; byte < 256; ++byte) {
-    const char c = static_cast<char>(byte);
-    require(vocabulary.ids.contains(to_printable_bytes({&c, 1})),
-            "model: unk_token without fuse_unk is not supported, as byte {} has no token", byte);
-  }
-}
-
 TokenizerSpec read(const json& root, const json* config) {
   only_keys(root, "tokenizer",
             {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor",
@@ -206,7 +206,13 @@ TokenizerSpec read(const json& root, const json* config) {
   require(root.value("version", "") == "1.0", "tokenizer: version is not \"1.0\"");
   require(root.contains("model"), "tokenizer: model is missing");
   const json& model = root["model"];
-  check_model(model);
+  const std::string type = model.is_object() && model.contains("type") ? text_of(model, "model", "type") : "BPE";
+  require(type == "BPE" || type == "Unigram", "model {} is not supported, expected BPE or Unigram", printable(type));
+  const bool unigram = type == "Unigram";
+  TokenizerSpec spec;
+  json unigram_vocab;
+  if (unigram) unigram_vocab = unigram_vocabulary(model, spec.scores);
+  else check_bpe(model);
   const json none = json::array();
   const json& added = root.contains("added_tokens") && !root["added_tokens"].is_null() ? root["added_tokens"] : none;
   require(added.is_array(), "added_tokens is not an array");
@@ -214,30 +220,32 @@ TokenizerSpec read(const json& root, const json* config) {
   const bool byte_fallback = flag_of(model, "model", "byte_fallback", false);
   require(!byte_fallback || !pipeline.byte_level, "model: byte_fallback in a byte-level tokenizer is not supported");
 
-  Vocabulary vocabulary = read_vocabulary(model, added, byte_fallback);
+  Vocabulary vocabulary = read_vocabulary(unigram ? unigram_vocab : model["vocab"], added, byte_fallback);
   require(!vocabulary.tokens.empty(), "model: vocab is empty");
-  TokenizerSpec spec;
-  spec.kind = pipeline.byte_level ? TokenizerKind::byte_level_bpe : TokenizerKind::sentencepiece_bpe;
-  if (is_set(model, "unk_token")) {
-    const int32_t unknown = vocabulary.at(text_of(model, "model", "unk_token"), "model: unk_token");
-    spec.unknown = unknown;
-    if (!pipeline.byte_level) vocabulary.types[static_cast<size_t>(unknown)] = TokenType::unknown;
+  spec.kind = unigram               ? TokenizerKind::unigram
+              : pipeline.byte_level ? TokenizerKind::byte_level_bpe
+                                    : TokenizerKind::sentencepiece_bpe;
+  if (unigram && model.contains("unk_id") && !model["unk_id"].is_null()) {
+    spec.unknown = id_of(model["unk_id"], "model: unk_id");
+    require(static_cast<size_t>(*spec.unknown) < spec.scores.size(), "model: unk_id {} is out of range", *spec.unknown);
+  } else if (!unigram && is_set(model, "unk_token")) {
+    spec.unknown = vocabulary.at(text_of(model, "model", "unk_token"), "model: unk_token");
+  }
+  if (spec.unknown && !pipeline.byte_level) {
+    vocabulary.types[static_cast<size_t>(*spec.unknown)] = TokenType::unknown;
   }
   spec.tokens = std::move(vocabulary.tokens);
   spec.types = std::move(vocabulary.types);
-  spec.merges = read_merges(model["merges"]);
-  if (!pipeline.byte_level) spec.scores = scores_of(spec, vocabulary);
-  spec.added_rules = read_rules(added);
-  spec.ignore_merges = flag_of(model, "model", "ignore_merges", false);
-  spec.normalize_nfc = pipeline.normalize_nfc;
-  spec.add_space_prefix = pipeline.add_space_prefix;
-  spec.space_prefix = pipeline.space_prefix;
-  spec.split_patterns = pipeline.split_patterns;
-  if (pipeline.byte_level) {
-    const auto* known = name_pre_tokenizer(spec.split_patterns, spec.ignore_merges, spec.normalize_nfc);
-    if (known != nullptr) spec.pre_tokenizer = known->name;
+  if (unigram) {
+    spec.scores.resize(spec.tokens.size(), 0.0f);  // added tokens have none
+  } else {
+    spec.merges = read_merges(model["merges"]);
+    if (!pipeline.byte_level) spec.scores = scores_of(spec, vocabulary);
+    spec.ignore_merges = flag_of(model, "model", "ignore_merges", false);
+    spec.fuse_unknown = !spec.unknown || flag_of(model, "model", "fuse_unk", false);
   }
-  check_unknown(model, spec, vocabulary, byte_fallback);
+  spec.added_rules = read_rules(added);
+  put_pipeline(pipeline, spec);
   read_special(config, pipeline, vocabulary, spec);
   spec.check();
   return spec;

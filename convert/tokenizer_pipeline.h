@@ -15,18 +15,18 @@
 namespace weft {
 
 struct TokenizerPipeline {
-  bool byte_level = false;    // pre_tokenizer ByteLevel
-  bool marks_spaces = false;  // spaces become U+2581
-  bool normalize_nfc = false;
-  bool add_space_prefix = false;
-  SpacePrefix space_prefix = SpacePrefix::always;
-  std::vector<std::string> split_patterns;  // PCRE2
-  bool has_template = false;                // post_processor TemplateProcessing
-  std::optional<int32_t> first, last;       // what the template puts in front and behind
+  TextSteps normalizers, pre_tokenizers, decoders;
+  std::string charsmap;
+  bool byte_level = false;             // the pieces are bytes in their printable form
+  bool has_template = false;           // post_processor TemplateProcessing
+  std::optional<int32_t> first, last;  // what the template puts in front and behind
 };
 
 /// Reads the four members of a tokenizer.json. Throws Error naming what weft does not do.
 TokenizerPipeline read_pipeline(const nlohmann::json& root);
+
+/// Puts the steps into the spec: in its short form where that says it all, else as they are.
+void put_pipeline(const TokenizerPipeline& pipeline, TokenizerSpec& spec);
 
 /// Throws Error unless `object` is an object with no keys but these.
 void only_keys(const nlohmann::json& object, std::string_view what, std::initializer_list<std::string_view> keys);

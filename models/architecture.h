@@ -25,7 +25,8 @@ enum class Transform : uint8_t {
   // gpt-oss: [experts, out, in] from columns part, part + parts, ... of [experts, in, parts * out]; or from such rows
   // of NAME_blocks and NAME_scales: mxfp4 as Hugging Face packs it
   expert_columns,
-  every_nth,  // elements part, part + parts, ... of each row: the biases that go with them
+  expert_rows,  // [experts, out, in] from rows [part out, (part + 1) out) of each matrix of [experts, parts * out, in]
+  every_nth,    // elements part, part + parts, ... of each row: the biases that go with them
 };
 
 struct TensorSpec {
@@ -36,11 +37,15 @@ struct TensorSpec {
   Transform transform = Transform::none;
   int64_t heads = 0;            // that rotary_pairs and split_qkv are about
   int64_t kv_heads = 0;         // of split_qkv
-  int64_t part = 0, parts = 1;  // that expert_columns and every_nth are about
+  int64_t part = 0, parts = 1;  // that expert_columns, expert_rows and every_nth are about
   bool required = true;
   std::string hf_otherwise =
-      {};                   // read where `hf` is not there: a tied matrix that other GGUF programs want written out
-  std::string unless = {};  // not required where a GGUF file has this one in its place: q, k and v stacked
+      {};  // read where `hf` is not there: a tied matrix that other GGUF programs want written out
+  // Experts that a file has stacked with others of theirs, as expert_rows says: read where the name of their own is not
+  // there.
+  std::string hf_stacked = {};    // "mlp.experts.gate_up_proj": transformers 5
+  std::string gguf_stacked = {};  // "blk.0.ffn_gate_up_exps.weight"
+  std::string unless = {};        // not required where a GGUF file has this one in its place: q, k and v stacked
 };
 
 /// A tensor that config.json implies: Llama 3's rope factors.

@@ -79,9 +79,8 @@ void list_gated_mlp(TensorList& list, const DecoderKeys& c) {
 
 void list_experts(TensorList& list, const DecoderKeys& c, const ExpertKeys& experts) {
   list.add("ffn_gate_inp", "mlp.gate", {experts.count, c.d_model});
-  list.add_experts("ffn_gate_exps", "mlp.experts.{}.gate_proj", experts.count, {experts.d_ff, c.d_model});
-  list.add_experts("ffn_up_exps", "mlp.experts.{}.up_proj", experts.count, {experts.d_ff, c.d_model});
-  list.add_experts("ffn_down_exps", "mlp.experts.{}.down_proj", experts.count, {c.d_model, experts.d_ff});
+  list.add_gated_experts({"mlp.experts.{}.gate_proj", "mlp.experts.{}.up_proj", "mlp.experts.{}.down_proj"},
+                         experts.count, experts.d_ff, c.d_model);
 }
 
 }  // namespace weft

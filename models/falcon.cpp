@@ -3,8 +3,9 @@
 // head; with two norms GGUF calls the MLP's attn_norm and the attention's attn_norm_2. Weft's own keys, for what other
 // programs do not run: falcon.use_parallel_residual (default true) and falcon.attention.alibi (default false); the
 // sequential layer's second norm is ffn_norm. GELU is the erf form, as the models were trained, where other programs
-// run tanh. Falcon's ALiBi is added before scores are scaled; Hugging Face rounds it to bf16, which is the same up to 8
-// heads and 256 tokens. Sources: Almazrouei et al., arXiv:2311.16867; Hugging Face FalconForCausalLM; the GGUF
+// run tanh. Falcon's ALiBi is added before scores are scaled; Hugging Face rounds slopes and products to bf16, which is
+// the same up to 8 heads and 256 tokens; beyond, weft keeps them in f32, as the models were trained: a difference of up
+// to 2^-8 of a bias, by design. Sources: Almazrouei et al., arXiv:2311.16867; Hugging Face FalconForCausalLM; the GGUF
 // architecture of the same name.
 #include "models/layers.h"
 #include "models/rope_scaling.h"

@@ -10,7 +10,7 @@
 namespace weft {
 
 Forward::Forward(Graph& g, const Model& m, const PlanKey& key, const KvLayout& kv)
-    : graph(g), model(m), metadata(m.metadata()), shape(m.shape()), kv_(kv) {
+    : graph(g), model(m), metadata(m.metadata()), shape(m.shape()), kv_(kv), stretched_(key.stretched) {
   const auto i32 = [](Shape s, Rows rows = Rows::all) { return TensorType{quant::i32, s, rows}; };
   ids = g.input("ids", i32({key.tokens}, Rows::tokens));
   positions = g.input("positions", i32({key.tokens}, Rows::tokens));

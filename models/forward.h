@@ -18,7 +18,8 @@ struct PlanKey {
   int64_t tokens = 1;  // tokens fed
   int64_t logits = 1;  // tokens whose logits are wanted
   int64_t sequences = 1;
-  int64_t kv_pages = 1;  // pages of the longest sequence
+  int64_t kv_pages = 1;    // pages of the longest sequence
+  bool stretched = false;  // beyond the context that longrope's short factors are for
 
   friend auto operator<=>(const PlanKey&, const PlanKey&) = default;
 };
@@ -28,7 +29,6 @@ struct KvLayout {
   DType dtype;
   int64_t pages = 0;      // in all, shared by the sequences
   int64_t page_size = 0;  // tokens
-  int64_t context = 0;    // tokens a sequence may have
 };
 
 class Forward {
@@ -61,8 +61,8 @@ class Forward {
   /// attn_qkv, or attn_q, attn_k and attn_v, whichever the model has.
   RowBlocks qkv_blocks(int64_t layer);
 
-  /// Tokens that a sequence of the session may have.
-  int64_t context() const { return kv_.context; }
+  /// Whether the sequences of the step are longer than original_context: longrope's long factors are theirs.
+  bool stretched() const { return stretched_; }
 
   /// A vector of numbers known now, [n] f32.
   Value vector(const std::vector<float>& values);
@@ -84,6 +84,7 @@ class Forward {
 
  private:
   KvLayout kv_;
+  bool stretched_;
   std::map<std::string, Value> weights_;
 };
 

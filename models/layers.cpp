@@ -59,8 +59,7 @@ AttentionPlan rotary_attention(Forward& f, const DecoderKeys& c, Rotary style) {
   const RopeScaling scaling = rope_scaling(f.metadata, c.arch, c.rotary_dim, c.theta, c.yarn_truncate);
   attention.op.rope_attn_scale = scaling.attn_scale;
   if (const Value longer = f.weight("rope_factors_long.weight")) {
-    const std::string key = fmt::format("{}.rope.scaling.original_context_length", c.arch);
-    attention.rope_factors = f.context() > f.metadata.integer(key) ? longer : f.weight("rope_factors_short.weight");
+    attention.rope_factors = f.stretched() ? longer : f.weight("rope_factors_short.weight");
     require(static_cast<bool>(attention.rope_factors), "{}: has rope_factors_long, lacks rope_factors_short",
             f.model.path());
   } else if (!attention.rope_factors && !scaling.factors.empty()) {

@@ -27,8 +27,7 @@ struct AttentionPlan {
   SoftmaxContext op;
   Value rope_factors{};
 };
-/// Of longrope's two sets of factors a session whose sequences may be longer than the original context takes the long
-/// one: keys are cached after rotation, so one choice holds for all of a sequence.
+/// Of longrope's two sets of factors it takes the one that Forward::stretched asks for.
 AttentionPlan rotary_attention(Forward& f, const DecoderKeys& keys, Rotary style);
 
 /// qkv [T, ...] -> attention -> attn_output, [T, D], without its bias. Reads attn_sinks, attn_q_norm and attn_k_norm

@@ -55,10 +55,11 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
     if (!c.experts.in_layer(i)) {
       list_gated_mlp(list, c);
     } else {
-      list.add("ffn_gate_inp", "block_sparse_moe.gate", {c.experts.count, d});
-      list.add_experts("ffn_gate_exps", "block_sparse_moe.experts.{}.w1", c.experts.count, {c.experts.d_ff, d});
-      list.add_experts("ffn_up_exps", "block_sparse_moe.experts.{}.w3", c.experts.count, {c.experts.d_ff, d});
-      list.add_experts("ffn_down_exps", "block_sparse_moe.experts.{}.w2", c.experts.count, {d, c.experts.d_ff});
+      constexpr std::string_view kOtherwise = "mlp.gate";  // transformers 5
+      list.add("ffn_gate_inp", "block_sparse_moe.gate", {c.experts.count, d}, {.hf_otherwise = kOtherwise});
+      list.add_gated_experts(
+          {"block_sparse_moe.experts.{}.w1", "block_sparse_moe.experts.{}.w3", "block_sparse_moe.experts.{}.w2"},
+          c.experts.count, c.experts.d_ff, d);
     }
   }
   return list.take();

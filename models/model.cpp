@@ -1,6 +1,7 @@
 #include "models/model.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "ops/quant/f32.h"
 #include "ops/quant/find.h"
@@ -37,6 +38,23 @@ LoadedTensor as_f32(LoadedTensor tensor) {
   return converted;
 }
 
+/// The spec's rows of every matrix of a stack, copied. Throws Error if the stack has another shape.
+LoadedTensor unstacked(const Checkpoint& checkpoint, const TensorSpec& spec) {
+  const int64_t n = spec.shape[0], rows = spec.shape[1];
+  const TensorType& type = *checkpoint.type(spec.gguf_stacked);
+  const Shape whole{n, spec.parts * rows, spec.shape[2]};
+  require(type.shape == whole, "tensor {} is {}, the metadata says {}", spec.gguf_stacked, to_string(type.shape),
+          to_string(whole));
+  auto [tensor, to] = allocate_tensor({type.dtype, spec.shape});
+  const size_t bytes = static_cast<size_t>(rows) * type.row_bytes();
+  for (int64_t i = 0; i < n; ++i, to += bytes) {
+    const int64_t first = (i * spec.parts + spec.part) * rows;
+    const LoadedTensor part = checkpoint.rows(spec.gguf_stacked, first, first + rows);
+    std::memcpy(to, part->data, bytes);
+  }
+  return tensor;
+}
+
 }  // namespace
 
 Model::Model(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::move(checkpoint)) {
@@ -49,6 +67,10 @@ Model::Model(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::mo
             "the metadata says {} layers, the file has {} tensors", shape_.n_layer, checkpoint_->tensor_names().size());
     for (const TensorSpec& spec : architecture_->tensors(metadata())) {
       const TensorType* type = checkpoint_->type(spec.gguf);
+      if (type == nullptr && !spec.gguf_stacked.empty() && checkpoint_->type(spec.gguf_stacked) != nullptr) {
+        tensors_.emplace(spec.gguf, unstacked(*checkpoint_, spec));
+        continue;
+      }
       const bool replaced = !spec.unless.empty() && checkpoint_->type(spec.unless) != nullptr;
       if (type == nullptr && (!spec.required || replaced)) continue;
       require(type != nullptr, "tensor {} is missing", spec.gguf);
@@ -68,6 +90,15 @@ Model::Model(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::mo
 const Tensor* Model::find(std::string_view name) const {
   const auto it = tensors_.find(name);
   return it == tensors_.end() ? nullptr : &*it->second;
+}
+
+void Model::adapt(LoraAdapter adapter) {
+  for (const LoraPair& pair : adapter.pairs) {
+    const Tensor* weight = find(pair.tensor);
+    require(weight != nullptr, "{}: {} has no tensor {}", adapter.path, path(), pair.tensor);
+    check_lora(pair, weight->type);
+  }
+  adapters_.push_back(std::move(adapter));
 }
 
 size_t Model::weight_bytes() const {

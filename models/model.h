@@ -9,6 +9,7 @@
 
 #include "models/architecture.h"
 #include "models/checkpoint.h"
+#include "models/lora.h"
 #include "models/session/tokenizer_spec.h"
 
 namespace weft {
@@ -26,6 +27,10 @@ class Model {
 
   /// The tensor of that GGUF name, or null. One-dimensional ones are f32 whatever the file holds.
   const Tensor* find(std::string_view name) const;
+  /// Applies one more adapter, at run time: the weights stay as they are. Throws Error if it does not fit them.
+  void adapt(LoraAdapter adapter);
+  const std::vector<LoraAdapter>& adapters() const { return adapters_; }
+
   /// Bytes of all weights as they are stored.
   size_t weight_bytes() const;
   /// The type most weight bytes have: what the model is called by ("q4_0").
@@ -36,6 +41,7 @@ class Model {
   const Architecture* architecture_;
   ModelShape shape_;
   std::map<std::string, LoadedTensor, std::less<>> tensors_;
+  std::vector<LoraAdapter> adapters_;
 };
 
 }  // namespace weft

@@ -155,6 +155,14 @@ RopeScaling rope_scaling(const Metadata& metadata, std::string_view arch, int64_
   return scaling;
 }
 
+int64_t longrope_context(const Metadata& metadata, bool has_factors) {
+  if (!has_factors) return 0;
+  const std::string key = metadata.text("general.architecture") + ".rope.scaling.original_context_length";
+  const int64_t context = metadata.integer(key);
+  require(context > 0, "{} is {}", key, context);
+  return context;
+}
+
 std::vector<float> llama3_factors(const HfConfig& config, int64_t rotary_dim) {
   if (type_of(config) != "llama3") return {};
   check_rotary_dim(rotary_dim);

@@ -40,6 +40,9 @@ void require_whole_heads_rotate(const HfConfig& config);
 RopeScaling rope_scaling(const Metadata& metadata, std::string_view arch, int64_t rotary_dim, double theta,
                          bool yarn_truncate = true);
 
+/// The tokens up to which longrope's short factors hold for a sequence; 0 if the model has no two sets of them.
+int64_t longrope_context(const Metadata& metadata, bool has_factors);
+
 /// The tensors that config.json implies: rope_freqs of llama3, rope_factors_long and rope_factors_short of longrope.
 std::vector<DerivedTensor> rope_factor_tensors(const HfConfig& config, int64_t rotary_dim);
 /// Lists them, all optional.

@@ -94,6 +94,21 @@ class TensorList {
     return all_.emplace_back(std::move(spec));
   }
 
+  /// Gate, up and down [d_ff, d] of gated experts, by their hf names; or gate over up in one tensor and down in
+  /// another, as transformers 5 and newer GGUF files have them.
+  void add_gated_experts(const std::array<std::string_view, 3>& hf, int64_t count, int64_t d_ff, int64_t d) {
+    constexpr std::array<std::string_view, 3> kGguf = {"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"};
+    for (size_t i = 0; i < 3; ++i) {
+      const bool down = i == 2;
+      TensorSpec& spec = add_experts(kGguf[i], hf[i], count, down ? Shape{d, d_ff} : Shape{d_ff, d});
+      spec.hf_stacked = fmt::format("{}mlp.experts.{}_proj", hf_prefix_, down ? "down" : "gate_up");
+      if (down) continue;
+      spec.gguf_stacked = fmt::format("{}ffn_gate_up_exps.weight", gguf_prefix_);
+      spec.part = static_cast<int64_t>(i);
+      spec.parts = 2;
+    }
+  }
+
   /// The output matrix; absent: tied to token_embd.
   TensorSpec& add_output(std::string_view hf, Shape weight, Bias bias = Bias::none) {
     TensorSpec& spec = add("output", hf, weight, {.bias = bias});

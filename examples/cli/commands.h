@@ -38,7 +38,7 @@ struct RunOptions {
   std::string kv_type;
   int64_t context = 0;
   int64_t enough = 0;  // of context, where none is asked for: see SessionOptions
-  std::vector<std::string> place;
+  std::vector<std::string> place, adapters;
   std::string quantize;
   std::string gpu_memory = "auto";
   int64_t gpu_layers = -1;

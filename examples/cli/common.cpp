@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "backends/all.h"
+#include "convert/lora_file.h"
 #include "convert/mapped_file.h"
 #include "convert/open_model.h"
 #include "convert/quantized.h"
@@ -62,6 +63,10 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
   command.add_option("--gpu-memory", options.gpu_memory, "GPU memory that may be used, or auto")->capture_default_str();
   command.add_option("--gpu-layers", options.gpu_layers, "Layers kept on the GPU");
   command.add_option("--place", options.place, "PATTERN=device: places the nodes whose name matches")->take_all();
+  command
+      .add_option("--lora", options.adapters,
+                  "FILE[=scale]: applies an adapter (a PEFT folder or a GGUF) while running; repeatable")
+      ->take_all();
   command.add_option("--quantize", options.quantize,
                      "Quantizes while loading: a type or a mix, as convert --type takes them");
   command.add_flag("--deterministic", options.deterministic, "Bit-identical logits whatever the thread count");
@@ -81,7 +86,8 @@ Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* o
   if (!options.quantize.empty()) {
     checkpoint = quantized(std::move(checkpoint), {.type = options.quantize});
   }
-  model_ = std::make_unique<Model>(std::move(checkpoint));
+  model_ = std::make_unique<Model>(checkpoint);
+  for (const std::string& adapter : options.adapters) model_->adapt(read_lora(parse_lora(adapter), *checkpoint));
   SessionOptions session{.backend = options.backend,
                          .precision = parse_precision(options.precision),
                          .kv_type = options.kv_type.empty() ? DType{} : quant::find(options.kv_type),

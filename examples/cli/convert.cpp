@@ -5,6 +5,8 @@
 #include <map>
 
 #include "convert/imatrix_file.h"
+#include "convert/lora_file.h"
+#include "convert/lora_merge.h"
 #include "convert/open_model.h"
 #include "convert/printable.h"
 #include "convert/verify.h"
@@ -15,7 +17,7 @@ namespace {
 
 struct Options {
   std::string source, output, type, imatrix, backend = "auto";
-  std::vector<std::string> overrides;
+  std::vector<std::string> overrides, adapters;
   bool dry_run = false, no_fallback = false, sha256 = false, verify = false;
   double verify_kl = -1;
 };
@@ -101,7 +103,10 @@ void verify(const Options& options, std::shared_ptr<const Checkpoint> source) {
 void convert_model(const Options& options) {
   ConvertOptions asked{.type = options.type, .fallback = !options.no_fallback};
   for (const std::string& rule : options.overrides) asked.overrides.push_back(parse_override(rule));
-  const auto source = open_checkpoint(options.source);
+  std::shared_ptr<const Checkpoint> source = open_checkpoint(options.source);
+  std::vector<LoraAdapter> adapters;
+  for (const std::string& adapter : options.adapters) adapters.push_back(read_lora(parse_lora(adapter), *source));
+  source = merged(std::move(source), std::move(adapters));
   std::optional<ImportanceMatrix> importance;
   if (!options.imatrix.empty()) {
     importance = read_imatrix(options.imatrix);
@@ -133,6 +138,11 @@ void add_convert(CLI::App& app, Action& action) {
   command
       ->add_option("--override", options->overrides,
                    "PATTERN=type: the type of the matrices whose name matches; repeatable, the last match wins")
+      ->take_all();
+  command
+      ->add_option("--lora", options->adapters,
+                   "FILE[=scale]: merges an adapter (a PEFT folder or a GGUF) into the weights, "
+                   "which are then f32 unless --type says otherwise; repeatable")
       ->take_all();
   command->add_option("--imatrix", options->imatrix,
                       "An importance matrix (weft imatrix, or other programs') for the encoders");

@@ -24,7 +24,8 @@ size_t word_end(std::string_view text) {
 
 PieceEncoder::PieceEncoder(const TokenizerSpec& spec) : spec_(spec) {
   read_vocabulary();
-  if (!spec.merges.empty()) read_merges();
+  if (spec.kind == TokenizerKind::unigram) unigram_ = Unigram(spec);
+  else if (!spec.merges.empty()) read_merges();
   else if (spec.kind == TokenizerKind::sentencepiece_bpe) rank_scores();
 }
 
@@ -53,6 +54,7 @@ void PieceEncoder::read_vocabulary() {
         break;
     }
   }
+  if (spec_.stepwise && byte_level) return;
   if (!byte_level) {
     cuts_words_ = !spec_.ignore_merges && std::all_of(ids_.begin(), ids_.end(), [](const auto& entry) {
       return word_end(entry.first) == std::string_view::npos;
@@ -110,7 +112,8 @@ int32_t PieceEncoder::find(std::string_view text) const {
 }
 
 void PieceEncoder::encode(std::string_view piece, BpeMerger& merger, std::vector<int32_t>& ids) const {
-  if (spec_.kind == TokenizerKind::byte_level_bpe) encode_bytes(piece, merger, ids);
+  if (spec_.kind == TokenizerKind::unigram) encode_unigram(piece, ids);
+  else if (spec_.kind == TokenizerKind::byte_level_bpe && !spec_.stepwise) encode_bytes(piece, merger, ids);
   else encode_characters(piece, merger, ids);
 }
 
@@ -162,24 +165,38 @@ void PieceEncoder::encode_word(std::string_view piece, BpeMerger& merger, std::v
   }
   merger.each([&](const BpeSymbol& symbol) {
     if (symbol.id >= 0) return ids.push_back(symbol.id);
-    const std::string_view part = piece.substr(symbol.begin, symbol.size);
-    const auto id_of = [&](char c) { return byte_ids_[static_cast<uint8_t>(c)]; };
-    if (std::all_of(part.begin(), part.end(), [&](char c) { return id_of(c) >= 0; })) {
-      for (const char c : part) ids.push_back(id_of(c));
-    } else {
-      push_unknown(part, first, ids);
-    }
+    push_bytes_or_unknown(piece.substr(symbol.begin, symbol.size), first, ids);
   });
 }
 
-/// One unknown token for neighbouring unknown parts of a piece, whose ids start at `first`.
+void PieceEncoder::encode_unigram(std::string_view piece, std::vector<int32_t>& ids) const {
+  const size_t first = ids.size();
+  for (const Unigram::Part& part : unigram_.cut(piece, spec_.fuse_unknown)) {
+    const int32_t id = part.id >= 0 ? part.id : find(part.text);
+    if (id >= 0) ids.push_back(id);
+    else push_bytes_or_unknown(part.text, first, ids);
+  }
+}
+
+/// The bytes' own tokens, where the vocabulary has them all.
+void PieceEncoder::push_bytes_or_unknown(std::string_view part, size_t first, std::vector<int32_t>& ids) const {
+  const auto id_of = [&](char c) { return byte_ids_[static_cast<uint8_t>(c)]; };
+  if (std::all_of(part.begin(), part.end(), [&](char c) { return id_of(c) >= 0; })) {
+    for (const char c : part) ids.push_back(id_of(c));
+  } else {
+    push_unknown(part, first, ids);
+  }
+}
+
+/// One unknown token, with fuse_unknown one for neighbouring unknown parts of a piece, whose ids start at `first`.
 void PieceEncoder::push_unknown(std::string_view part, size_t first, std::vector<int32_t>& ids) const {
   if (!spec_.unknown) {
     std::string bytes;
     for (const char c : part) bytes += fmt::format("{}{:02X}", bytes.empty() ? "" : " ", static_cast<uint8_t>(c));
     fail("tokenizer: the vocabulary has no token for the bytes {} and no unknown token", bytes);
   }
-  if (ids.size() == first || ids.back() != *spec_.unknown) ids.push_back(*spec_.unknown);
+  const bool fused = spec_.fuse_unknown && ids.size() > first && ids.back() == *spec_.unknown;
+  if (!fused) ids.push_back(*spec_.unknown);
 }
 
 }  // namespace weft

@@ -9,6 +9,7 @@
 
 #include "models/session/bpe.h"
 #include "models/session/tokenizer_spec.h"
+#include "models/session/unigram.h"
 
 namespace weft {
 
@@ -17,8 +18,9 @@ class PieceEncoder {
   /// Keeps a reference to the spec. Throws Error if a merge names a token that is not in the vocabulary.
   explicit PieceEncoder(const TokenizerSpec& spec);
 
-  /// Appends the piece's ids; `merger` lends its buffers. Throws Error if the vocabulary has neither a token for a part
-  /// of the piece nor an unknown token. Thread-safe for different mergers.
+  /// Appends the ids of a piece, which stepwise specs have put in the form the tokens are in; `merger` lends its
+  /// buffers. Throws Error if the vocabulary has neither a token for a part of the piece nor an unknown token.
+  /// Thread-safe for different mergers.
   void encode(std::string_view piece, BpeMerger& merger, std::vector<int32_t>& ids) const;
 
  private:
@@ -28,6 +30,8 @@ class PieceEncoder {
   void encode_bytes(std::string_view piece, BpeMerger& merger, std::vector<int32_t>& ids) const;
   void encode_characters(std::string_view piece, BpeMerger& merger, std::vector<int32_t>& ids) const;
   void encode_word(std::string_view word, BpeMerger& merger, std::vector<int32_t>& ids) const;
+  void encode_unigram(std::string_view piece, std::vector<int32_t>& ids) const;
+  void push_bytes_or_unknown(std::string_view part, size_t first, std::vector<int32_t>& ids) const;
   void push_unknown(std::string_view part, size_t first, std::vector<int32_t>& ids) const;
   int32_t find(std::string_view text) const;
 
@@ -36,6 +40,7 @@ class PieceEncoder {
   std::array<int32_t, 256> byte_ids_;                  // the token of each byte, -1 where there is none
   MergeTable merges_;
   bool cuts_words_ = false;  // no token has a U+2581 behind another character, so words can be merged one by one
+  Unigram unigram_;
   std::vector<int32_t> score_ranks_;  // by id, 0 the best score; empty where merges are used
 };
 

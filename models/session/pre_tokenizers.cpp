@@ -30,6 +30,7 @@ constexpr std::string_view kDeepseek3 =
 constexpr std::string_view kBloom = R"( ?[^(\s|.,!?…。，、।۔،)]+)";
 constexpr std::string_view kDigit = R"(\p{N})";
 constexpr std::string_view kPunctuation = R"([\p{P}!-/:-@\[-`{-~]+)";
+constexpr std::string_view kThreeDigits = "[0-9][0-9][0-9]";
 
 const std::vector<PreTokenizer>& table() {
   static const std::vector<PreTokenizer> entries = {
@@ -58,7 +59,7 @@ const std::vector<PreTokenizer>& table() {
       {"command-r", {kDigit, kGpt2Pattern}, false, true},
       {"smollm", {kDigit, kGpt2Pattern}},
       {"codeshell", {kDigit, kGpt2Pattern}},
-      {"falcon", {kPunctuation, kGpt2Pattern, "[0-9]+", "[0-9][0-9][0-9]"}},
+      {"falcon", {kPunctuation, kGpt2Pattern, "[0-9]+", kThreeDigits}, false, false, false, true},
       {"bloom", {kBloom}},
       {"tekken", {kTekken}, true, false, true},
       {"gpt-4o", {kGpt4o}},
@@ -70,6 +71,15 @@ const std::vector<PreTokenizer>& table() {
 }
 
 }  // namespace
+
+TextSteps falcon_steps() {
+  const std::string punctuation(kPunctuation.substr(0, kPunctuation.size() - 1));
+  return {{TextOp::split_contiguous, {punctuation}},
+          {TextOp::split_isolated, {std::string(kGpt2Pattern)}},
+          {TextOp::byte_level, {}},
+          {TextOp::split_contiguous, {std::string(kDigit)}},
+          {TextOp::split_isolated, {std::string(kThreeDigits)}}};
+}
 
 std::span<const PreTokenizer> pre_tokenizers() { return table(); }
 

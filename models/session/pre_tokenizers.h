@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "models/session/text_steps.h"
+
 namespace weft {
 
 /// GPT-2's regex, which ByteLevel applies where use_regex is set.
@@ -20,7 +22,12 @@ struct PreTokenizer {
   bool ignore_merges = false;
   bool normalize_nfc = false;
   bool add_bos = false;
+  bool cuts_bytes = false;  // Falcon cuts digits from the printable form of bytes: see falcon_steps
 };
+
+/// What Falcon's tokenizer.json says. The digits are also the bytes 0xB2, 0xB3, 0xB9 and 0xBC to 0xBE, which are shown
+/// as superscripts and fractions; the patterns of the table are what programs do that do not cut bytes.
+TextSteps falcon_steps();
 
 /// Every known pre-tokenizer. Of several names for the same thing the first is the one written.
 std::span<const PreTokenizer> pre_tokenizers();

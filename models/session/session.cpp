@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "models/rope_scaling.h"
 #include "ops/quant/f16.h"
 #include "ops/quant/f32.h"
 
@@ -29,18 +30,24 @@ Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
       runtime_(runtime),
       options_(std::move(options)),
       devices_(runtime.devices(options_.backend)),
-      cache_(context_of(model, options_.context, options_.enough), options_.max_sequences, kPageSize) {
+      cache_(context_of(model, options_.context, options_.enough), options_.max_sequences, kPageSize),
+      short_context_(longrope_context(model.metadata(), model.find("rope_factors_long.weight") != nullptr)) {
   if (!options_.kv_type) {
     options_.kv_type = options_.precision == Precision::exact ? DType(quant::f32) : DType(quant::f16);
   }
 }
 
+std::unique_ptr<Graph> Session::write_graph(const PlanKey& key) const {
+  auto graph = std::make_unique<Graph>();
+  Forward forward(*graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size()});
+  graph->output("logits", model_.architecture().forward(forward));
+  return model_.adapters().empty() ? std::move(graph) : with_adapters(*graph, model_);
+}
+
 Runner& Session::runner(const PlanKey& key, const Workload& workload) {
   const auto it = runners_.find(key);
   if (it != runners_.end()) return *it->second;
-  Graph graph;
-  Forward forward(graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size(), context()});
-  graph.output("logits", model_.architecture().forward(forward));
+  const std::unique_ptr<Graph> graph = write_graph(key);
   CompileOptions compile_options = CompileOptions::from(runtime_.env());
   compile_options.workload = workload;
   compile_options.fallback |= options_.fallback;
@@ -50,7 +57,7 @@ Runner& Session::runner(const PlanKey& key, const Workload& workload) {
     const Device device = memory_.states.where(name);
     return device.backend != nullptr ? std::optional(device) : std::nullopt;
   };
-  auto made = std::make_unique<Runner>(compile(graph, devices_, compile_options), runtime_, memory_,
+  auto made = std::make_unique<Runner>(compile(*graph, devices_, compile_options), runtime_, memory_,
                                        /*observable=*/true, options_.observer);
   return *runners_.emplace(key, std::move(made)).first->second;
 }
@@ -62,42 +69,93 @@ int64_t Session::largest_step() const {
 
 std::span<const float> Session::step(std::span<const Feed> feeds) {
   check_feeds(feeds, cache_);
-  size_t total = 0;
   std::vector<int64_t> before;
-  for (const Feed& feed : feeds) {
-    for (const int32_t id : feed.tokens) {
+  for (const Feed& one : feeds) {
+    for (const int32_t id : one.tokens) {
       require(id >= 0 && id < n_vocab(), "token id {} is outside the vocabulary of {}", id, n_vocab());
     }
-    total += feed.tokens.size();
-    before.push_back(cache_.length(feed.sequence));
+    before.push_back(cache_.length(one.sequence));
   }
   logits_.clear();
   try {
-    if (total <= static_cast<size_t>(largest_step())) run(make_step(feeds, cache_));
-    else run_in_pieces(feeds);
+    if (short_context_ > 0) step_by_length(feeds);
+    else feed(feeds, false);
   } catch (...) {
-    for (size_t i = 0; i < feeds.size(); ++i) cache_.truncate(feeds[i].sequence, before[i]);
+    for (size_t i = 0; i < feeds.size(); ++i)
+      truncate(feeds[i].sequence, std::min(before[i], length(feeds[i].sequence)));
     throw;
   }
   return logits_;
 }
 
+/// Feeds with the factors of the length that each sequence comes to: at once, or one by one where that differs or a
+/// sequence's keys must be made anew. If that fails the sequence is empty.
+void Session::step_by_length(std::span<const Feed> feeds) {
+  const auto wants_long = [&](const Feed& one) {
+    return cache_.length(one.sequence) + static_cast<int64_t>(one.tokens.size()) > short_context_;
+  };
+  const bool first = wants_long(feeds.front());
+  const bool together = std::ranges::all_of(feeds, [&](const Feed& one) {
+    return wants_long(one) == first && (length(one.sequence) == 0 || histories_[one.sequence].stretched == first);
+  });
+  if (together) {
+    for (const Feed& one : feeds) {
+      History& history = histories_[one.sequence];
+      history.ids.resize(static_cast<size_t>(length(one.sequence)));
+      history.ids.insert(history.ids.end(), one.tokens.begin(), one.tokens.end());
+      history.stretched = first;
+    }
+    return feed(feeds, first);
+  }
+  for (const Feed& one : feeds) {
+    History& history = histories_[one.sequence];
+    const int64_t before = cache_.length(one.sequence);
+    history.ids.resize(static_cast<size_t>(before));
+    const bool stretched = wants_long(one);
+    if (before > 0 && stretched != history.stretched) {
+      cache_.truncate(one.sequence, 0);
+      const Feed again{one.sequence, history.ids};
+      const size_t kept = logits_.size();
+      feed({&again, 1}, stretched);
+      logits_.resize(kept);
+    }
+    history.stretched = stretched;
+    feed({&one, 1}, stretched);
+    history.ids.insert(history.ids.end(), one.tokens.begin(), one.tokens.end());
+  }
+}
+
+void Session::feed(std::span<const Feed> feeds, bool stretched) {
+  size_t total = 0;
+  for (const Feed& one : feeds) total += one.tokens.size();
+  if (total <= static_cast<size_t>(largest_step())) run(make_step(feeds, cache_), stretched);
+  else run_in_pieces(feeds, stretched);
+}
+
+void Session::close_sequence(int sequence) {
+  cache_.close(sequence);
+  histories_.erase(sequence);
+}
+
+void Session::truncate(int sequence, int64_t length) { cache_.truncate(sequence, length); }
+
 /// One sequence after the other.
-void Session::run_in_pieces(std::span<const Feed> feeds) {
+void Session::run_in_pieces(std::span<const Feed> feeds, bool stretched) {
   const auto most = static_cast<size_t>(largest_step());
-  for (const Feed& feed : feeds) {
-    for (size_t at = 0; at < feed.tokens.size(); at += most) {
-      const size_t n = std::min(most, feed.tokens.size() - at), before = logits_.size();
-      const Feed piece{feed.sequence, feed.tokens.subspan(at, n), feed.all_logits};
-      run(make_step({&piece, 1}, cache_));
-      const bool last = at + n == feed.tokens.size();
-      if (!feed.all_logits && !last) logits_.resize(before);
+  for (const Feed& one : feeds) {
+    for (size_t at = 0; at < one.tokens.size(); at += most) {
+      const size_t n = std::min(most, one.tokens.size() - at), before = logits_.size();
+      const Feed piece{one.sequence, one.tokens.subspan(at, n), one.all_logits};
+      run(make_step({&piece, 1}, cache_), stretched);
+      const bool last = at + n == one.tokens.size();
+      if (!one.all_logits && !last) logits_.resize(before);
     }
   }
 }
 
-void Session::run(const StepInputs& step) {
-  const PlanKey key = plan_key(step, cache_);
+void Session::run(const StepInputs& step, bool stretched) {
+  PlanKey key = plan_key(step, cache_);
+  key.stretched = stretched;
   const Workload workload{.tokens = static_cast<int64_t>(step.ids.size()),
                           .logits = static_cast<int64_t>(step.logit_rows.size()),
                           .sequences = static_cast<int64_t>(step.kv_lengths.size()),
@@ -130,13 +188,11 @@ const Plan& Session::decode_plan() {
 }
 
 Cost Session::step_cost(const Workload& workload) const {
-  Graph graph;
   const PlanKey key{
       .tokens = workload.tokens, .logits = workload.logits, .sequences = workload.sequences, .kv_pages = 1};
-  Forward forward(graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size(), context()});
-  graph.output("logits", model_.architecture().forward(forward));
+  const std::unique_ptr<Graph> graph = write_graph(key);
   Cost total;
-  for (const Node& node : graph.nodes()) {
+  for (const Node& node : graph->nodes()) {
     const Types in = node.in.map([](const Value& v) { return v.type(); });
     total += node.op->cost(node.attrs.get(), in, node.out, workload);
   }

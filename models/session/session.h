@@ -47,15 +47,16 @@ class Session {
   Session(const Model& model, Runtime& runtime, SessionOptions options);
 
   int open_sequence() { return cache_.open(); }
-  void close_sequence(int sequence) { cache_.close(sequence); }
+  void close_sequence(int sequence);
   /// Tokens cached of a sequence, and how many it may have.
   int64_t length(int sequence) const { return cache_.length(sequence); }
   int64_t context() const { return cache_.context(); }
-  void truncate(int sequence, int64_t length) { cache_.truncate(sequence, length); }
+  void truncate(int sequence, int64_t length);
 
   /// Feeds tokens and returns the wanted logits, [rows, vocab] in the order of the feeds. The span is valid until the
-  /// next step. Throws Error, changing nothing, if a sequence has no room or an id is out of range, or the plan cannot
-  /// be made.
+  /// next step. A sequence that passes the context which longrope's short factors are for has its keys, which are
+  /// cached after rotation, made anew with the long ones, as transformers does: that step feeds all of it. Throws
+  /// Error, changing nothing, if a sequence has no room or an id is out of range, or the plan cannot be made.
   std::span<const float> step(std::span<const Feed> feeds);
 
   /// Tokens fed at once; longer feeds are cut. More where a device of its own has the matrices.
@@ -71,15 +72,25 @@ class Session {
   const std::vector<Device>& devices() const { return devices_; }
 
  private:
+  std::unique_ptr<Graph> write_graph(const PlanKey& key) const;
   Runner& runner(const PlanKey& key, const Workload& workload);
-  void run_in_pieces(std::span<const Feed> feeds);
-  void run(const StepInputs& step);
+  void feed(std::span<const Feed> feeds, bool stretched);
+  void run_in_pieces(std::span<const Feed> feeds, bool stretched);
+  void run(const StepInputs& step, bool stretched);
+  void step_by_length(std::span<const Feed> feeds);
 
   const Model& model_;
   Runtime& runtime_;
   SessionOptions options_;
   std::vector<Device> devices_;
   KvCache cache_;
+  /// Of longrope models with two sets of factors, what was fed to a sequence and which set its keys were made with.
+  struct History {
+    std::vector<int32_t> ids;
+    bool stretched = false;
+  };
+  int64_t short_context_;  // tokens up to which a sequence has the short factors; 0: the model has but one set
+  std::map<int, History> histories_;
   Memory memory_;
   std::map<PlanKey, std::unique_ptr<Runner>> runners_;
   std::vector<float> logits_;

@@ -8,11 +8,11 @@
 namespace weft {
 namespace {
 
-constexpr std::array<std::string_view, 5> kBos = {"<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>",
-                                                  "<|endoftext|>"};
-constexpr std::array<std::string_view, 6> kEos = {"</s>",       "<|end_of_text|>", "<eos>",
-                                                  "<|im_end|>", "<|return|>",      "<|endoftext|>"};
-constexpr std::array<std::string_view, 14> kEndOfTurn = {
+constexpr std::array<std::string_view, 5> kBosNames = {"<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>",
+                                                       "<|endoftext|>"};
+constexpr std::array<std::string_view, 6> kEosNames = {"</s>",       "<|end_of_text|>", "<eos>",
+                                                       "<|im_end|>", "<|return|>",      "<|endoftext|>"};
+constexpr std::array<std::string_view, 14> kEndOfTurnNames = {
     "<|eot_id|>", "<|eom_id|>",      "<|im_end|>",      "<|end|>", "<end_of_turn>", "<|endoftext|>",
     "<|eot|>",    "<|end_of_text|>", "<|end_of_turn|>", "<EOT>",   "<|EOT|>",       "<｜end▁of▁sentence｜>",
     "<|return|>", "<|call|>"};
@@ -31,8 +31,8 @@ std::optional<int32_t> first_of(const TokenizerSpec& spec, std::span<const std::
 
 }  // namespace
 
-std::optional<int32_t> guess_bos(const TokenizerSpec& spec) { return first_of(spec, kBos); }
-std::optional<int32_t> guess_eos(const TokenizerSpec& spec) { return first_of(spec, kEos); }
+std::optional<int32_t> guess_bos(const TokenizerSpec& spec) { return first_of(spec, kBosNames); }
+std::optional<int32_t> guess_eos(const TokenizerSpec& spec) { return first_of(spec, kEosNames); }
 
 std::vector<int32_t> guess_end_of_turn(const TokenizerSpec& spec) {
   std::vector<int32_t> ids;
@@ -41,7 +41,7 @@ std::vector<int32_t> guess_end_of_turn(const TokenizerSpec& spec) {
   for (size_t i = 0; i < spec.tokens.size(); ++i) {
     if (spec.types[i] != TokenType::control) continue;
     const std::string& name = spec.tokens[i];
-    if (std::find(kEndOfTurn.begin(), kEndOfTurn.end(), name) == kEndOfTurn.end()) continue;
+    if (std::find(kEndOfTurnNames.begin(), kEndOfTurnNames.end(), name) == kEndOfTurnNames.end()) continue;
     const auto id = static_cast<int32_t>(i);
     if (name == "<|end|>") end = id;
     returns |= name == "<|return|>";

@@ -102,12 +102,11 @@ SplitRegex::SplitRegex(std::string pattern) : pattern_(std::move(pattern)) {
   pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // where there is no JIT, pcre2_match interprets
 }
 
-void SplitRegex::split(std::string_view text, std::vector<std::string_view>& pieces) const {
+/// Calls `use(begin, end, is_match)` for the parts of the text in order.
+template <typename Use>
+void SplitRegex::walk(std::string_view text, const Use& use) const {
   if (text.empty()) return;
   Matcher matcher(static_cast<const pcre2_code*>(code_.get()), text.size());
-  const auto keep = [&](std::string_view piece) {
-    if (!piece.empty()) pieces.push_back(piece);
-  };
   for (size_t at = 0; at < text.size();) {
     const size_t run_end = valid_utf8_end(text, at);
     const std::string_view run = text.substr(at, run_end - at);
@@ -122,20 +121,36 @@ void SplitRegex::split(std::string_view text, std::vector<std::string_view>& pie
         search += decode_utf8(run, search).size;
         continue;
       }
-      keep(run.substr(done, begin - done));
-      keep(run.substr(begin, end - begin));
+      use(at + done, at + begin, false);
+      use(at + begin, at + end, true);
       done = search = matched = end;
     }
-    keep(run.substr(done));
+    use(at + done, run_end, false);
     size_t bad_end = run_end;
     while (bad_end < text.size()) {
       const Utf8Char c = decode_utf8(text, bad_end);
       if (c.state == Utf8State::valid) break;
       bad_end += c.size;
     }
-    keep(text.substr(run_end, bad_end - run_end));
+    use(run_end, bad_end, false);
     at = bad_end;
   }
+}
+
+void SplitRegex::split(std::string_view text, std::vector<std::string_view>& pieces) const {
+  walk(text, [&](size_t begin, size_t end, bool) {
+    if (end > begin) pieces.push_back(text.substr(begin, end - begin));
+  });
+}
+
+std::vector<RegexSpan> SplitRegex::spans(std::string_view text) const {
+  std::vector<RegexSpan> out;
+  walk(text, [&](size_t begin, size_t end, bool match) {
+    if (end == begin && !match) return;
+    if (!match && !out.empty() && !out.back().match) out.back().end = end;  // bytes that are not UTF-8
+    else out.push_back({begin, end, match});
+  });
+  return out;
 }
 
 }  // namespace weft

@@ -1,14 +1,16 @@
 #include "models/session/tokenizer.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "graph/error.h"
 #include "models/session/added_tokens.h"
 #include "models/session/byte_level.h"
-#include "models/session/nfc.h"
+#include "models/session/normal_form.h"
 #include "models/session/piece_encoder.h"
 #include "models/session/split_regex.h"
+#include "models/session/text_pipeline.h"
 
 namespace weft {
 namespace {
@@ -54,12 +56,24 @@ struct Scratch {
 
 struct Tokenizer::Tables {
   explicit Tables(TokenizerSpec given) : spec((given.check(), std::move(given))), encoder(spec) {
+    if (spec.stepwise) pipeline.emplace(spec);
     for (const std::string& pattern : spec.split_patterns) patterns.emplace_back(pattern);
-    for (size_t id = 0; id < spec.tokens.size(); ++id) pieces.push_back(bytes_of(spec, id));
+    for (size_t id = 0; id < spec.tokens.size(); ++id) pieces.push_back(spell(id));
     read_added();
   }
 
   bool byte_level() const { return spec.kind == TokenizerKind::byte_level_bpe; }
+
+  /// The bytes a token stands for, wherever in a text it is.
+  std::string spell(size_t id) const {
+    if (!pipeline) return bytes_of(spec, id);
+    return literal(id) ? spec.tokens[id] : pipeline->decode({spec.tokens[id]}, false);
+  }
+
+  bool special(size_t id) const { return spec.types[id] == TokenType::control || spec.types[id] == TokenType::unknown; }
+
+  /// Whether the decoders leave a token alone.
+  bool literal(size_t id) const { return special(id) || (byte_level() && is_added(spec.types[id])); }
 
   void read_added() {
     std::vector<AddedTokenRule> rules = spec.added_rules;
@@ -70,27 +84,44 @@ struct Tokenizer::Tables {
       while (rule != rules.end() && rule->id < id) ++rule;
       if (!is_added(spec.types[i]) || spec.tokens[i].empty()) continue;
       const AddedTokenRule own = rule != rules.end() && rule->id == id ? *rule : AddedTokenRule{.id = id};
-      const bool special = spec.types[i] != TokenType::user_defined;
-      if (own.normalized) normalized.add(normalize(spec.tokens[i]), special, own);
-      else raw.add(special ? spec.tokens[i] : pieces[i], special, own);
+      const bool control = spec.types[i] != TokenType::user_defined;
+      if (own.normalized) normalized.add(normalize(spec.tokens[i]), control, own);
+      else raw.add(control || pipeline ? spec.tokens[i] : pieces[i], control, own);
     }
     raw.sort();
     normalized.sort();
   }
 
-  /// NFC and SentencePiece's spaces, without the prefix.
+  /// NFC and SentencePiece's spaces, without the prefix; or the steps.
   std::string normalize(std::string_view text) const {
-    std::string out = spec.normalize_nfc ? to_nfc(text) : std::string(text);
+    bool first = true;
+    if (pipeline) return pipeline->normalize(text, first);
+    std::string out = spec.normalize_nfc ? to_normal_form(text, NormalForm::nfc) : std::string(text);
     return byte_level() ? out : replace_all(out, " ", kSpaceMark);
   }
 
   void encode_segment(const TextSegment& segment, bool parse_special, Scratch& scratch,
                       std::vector<int32_t>& ids) const {
+    if (pipeline) return encode_steps(segment, parse_special, scratch, ids);
     std::string text = normalize(segment.text);
     if (spec.add_space_prefix && spec.space_prefix == SpacePrefix::always) text.insert(0, space());
     for (const TextSegment& part : normalized.split(text, parse_special)) {
       if (part.id >= 0) ids.push_back(part.id);
       else encode_part(part.text, segment.begin + part.begin == 0, scratch, ids);
+    }
+  }
+
+  void encode_steps(const TextSegment& segment, bool parse_special, Scratch& scratch, std::vector<int32_t>& ids) const {
+    bool first = segment.begin == 0;
+    const std::string text = pipeline->normalize(segment.text, first);
+    for (const TextSegment& part : normalized.split(text, parse_special)) {
+      if (part.id >= 0) {
+        ids.push_back(part.id);
+        continue;
+      }
+      for (const TextPiece& piece : pipeline->cut(part.text, first && part.begin == 0)) {
+        encoder.encode(piece.text, scratch.merger, ids);
+      }
     }
   }
 
@@ -111,10 +142,36 @@ struct Tokenizer::Tables {
     for (const std::string_view piece : scratch.pieces) encoder.encode(piece, scratch.merger, ids);
   }
 
+  std::string decode_steps(std::span<const int32_t> ids, DecodeOptions options) const {
+    std::string text;
+    std::vector<std::string_view> run;
+    bool start = options.strip_space_prefix;
+    const auto flush = [&] {
+      if (run.empty()) return;
+      text += pipeline->decode(run, start);
+      run.clear();
+      start = false;
+    };
+    for (const int32_t given : ids) {
+      const auto id = static_cast<size_t>(given);
+      if (special(id) && options.skip_special) continue;
+      if (!literal(id)) {
+        run.push_back(spec.tokens[id]);
+        continue;
+      }
+      flush();
+      text += pieces[id];
+      start = false;
+    }
+    flush();
+    return text;
+  }
+
   std::string_view space() const { return byte_level() ? std::string_view(" ") : kSpaceMark; }
 
   TokenizerSpec spec;
   PieceEncoder encoder;
+  std::optional<TextPipeline> pipeline;
   std::vector<SplitRegex> patterns;
   std::vector<std::string> pieces;  // by id
   AddedTokens raw, normalized;      // looked for before and after normalization
@@ -140,6 +197,10 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, DecodeOptions options) const {
+  if (tables_->pipeline) {
+    for (const int32_t id : ids) piece(id);  // in range
+    return tables_->decode_steps(ids, options);
+  }
   std::string text;
   const bool sentencepiece = !tables_->byte_level();
   bool strip = options.strip_space_prefix && sentencepiece && tables_->spec.add_space_prefix;
@@ -163,8 +224,7 @@ const std::string& Tokenizer::piece(int32_t id) const {
 
 bool Tokenizer::is_special(int32_t id) const {
   require(id >= 0 && id < size(), "token id {} is out of range, the vocabulary has {} tokens", id, size());
-  const TokenType type = tables_->spec.types[static_cast<size_t>(id)];
-  return type == TokenType::control || type == TokenType::unknown;
+  return tables_->special(static_cast<size_t>(id));
 }
 
 bool Tokenizer::is_end(int32_t id) const {

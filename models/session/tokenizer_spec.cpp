@@ -27,15 +27,22 @@ constexpr std::string_view kEom = "tokenizer.ggml.eom_token_id";
 constexpr std::string_view kAddBos = "tokenizer.ggml.add_bos_token";
 constexpr std::string_view kAddEos = "tokenizer.ggml.add_eos_token";
 constexpr std::string_view kAddSpace = "tokenizer.ggml.add_space_prefix";
+constexpr std::string_view kExtraSpaces = "tokenizer.ggml.remove_extra_whitespaces";
+constexpr std::string_view kCharsmap = "tokenizer.ggml.precompiled_charsmap";  // array of u8 or i8
 // What GGUF has no key for. Each is written only where reading without it would give another tokenizer.
-constexpr std::string_view kPatterns = "tokenizer.weft.split_patterns";      // array of PCRE2 regexes
-constexpr std::string_view kIgnoreMerges = "tokenizer.weft.ignore_merges";   // bool
-constexpr std::string_view kNfc = "tokenizer.weft.normalize_nfc";            // bool
-constexpr std::string_view kSpacePrefix = "tokenizer.weft.space_prefix";     // always, unless_space, first_unless_space
+constexpr std::string_view kPatterns = "tokenizer.weft.split_patterns";     // array of PCRE2 regexes
+constexpr std::string_view kIgnoreMerges = "tokenizer.weft.ignore_merges";  // bool
+constexpr std::string_view kNfc = "tokenizer.weft.normalize_nfc";           // bool
+constexpr std::string_view kSpacePrefix = "tokenizer.weft.space_prefix";    // always, unless_space, first_unless_space
+constexpr std::string_view kFuseUnknown = "tokenizer.weft.fuse_unknown";    // bool
+constexpr std::string_view kNormalizers = "tokenizer.weft.normalizers";     // arrays of steps (text_steps.h)
+constexpr std::string_view kPreTokenizers = "tokenizer.weft.pre_tokenizers";
+constexpr std::string_view kDecoders = "tokenizer.weft.decoders";
 constexpr std::string_view kEndOfTurn = "tokenizer.weft.end_of_turn_ids";    // array of ids
 constexpr std::string_view kRuleIds = "tokenizer.weft.added_token_ids";      // array of ids, and beside it
 constexpr std::string_view kRuleFlags = "tokenizer.weft.added_token_flags";  // 1 lstrip 2 rstrip 4 single 8 normalized
 
+constexpr std::string_view kModelNames[] = {"gpt2", "llama", "t5"};  // by kind
 constexpr std::string_view kSpacePrefixNames[] = {"always", "unless_space", "first_unless_space"};
 
 int32_t checked_id(std::string_view key, int64_t id, size_t n_tokens) {
@@ -131,6 +138,63 @@ void read_rules(const Metadata& metadata, TokenizerSpec& spec) {
   }
 }
 
+std::string read_charsmap(const Metadata& metadata) {
+  std::string bytes;
+  if (!metadata.has(kCharsmap)) return bytes;
+  for (const int64_t byte : metadata.integers(kCharsmap)) {
+    require(byte >= -128 && byte < 256, "{}[{}] is {}, expected a byte", kCharsmap, bytes.size(), byte);
+    bytes += static_cast<char>(byte);
+  }
+  return bytes;
+}
+
+/// What the standard keys say of a unigram tokenizer: SentencePiece's way with spaces.
+void sentencepiece_steps(bool removes_extra, bool prefix, TokenizerSpec& spec) {
+  const std::string mark = "\u2581";
+  spec.normalizers.clear();
+  if (!spec.charsmap.empty()) spec.normalizers.push_back({TextOp::charsmap, {}});
+  if (removes_extra) {
+    spec.normalizers.push_back({TextOp::replace, {"\\A +| +\\z", ""}});
+    spec.normalizers.push_back({TextOp::replace, {" {2,}", " "}});
+  }
+  spec.pre_tokenizers = {{TextOp::replace_text, {" ", mark}}};
+  if (prefix) spec.pre_tokenizers.push_back({TextOp::prepend_once, {mark}});
+  spec.decoders = {{TextOp::replace_text, {mark, " "}}, {TextOp::byte_fallback, {}}, {TextOp::fuse, {}}};
+  if (prefix) spec.decoders.push_back({TextOp::drop_leading, {" ", "1"}});
+}
+
+bool collapses_spaces(const TextSteps& normalizers) {
+  return std::any_of(normalizers.begin(), normalizers.end(), [](const TextStep& step) {
+    return step.op == TextOp::replace && step.arguments.at(0) == " {2,}";
+  });
+}
+
+/// The steps that the file's other keys stand for; none where the short form says it all.
+void named_steps(const Metadata& metadata, TokenizerSpec& spec) {
+  const PreTokenizer* known = find_pre_tokenizer(metadata.text(kPre, ""));
+  if (spec.kind == TokenizerKind::unigram) {
+    sentencepiece_steps(metadata.boolean(kExtraSpaces, false), spec.add_space_prefix, spec);
+  } else if (spec.kind == TokenizerKind::byte_level_bpe && known != nullptr && known->cuts_bytes) {
+    spec.pre_tokenizers = falcon_steps();
+    spec.decoders = {{TextOp::from_byte_level, {}}};
+  } else {
+    return;
+  }
+  spec.stepwise = true;
+}
+
+void read_steps_of(const Metadata& metadata, TokenizerSpec& spec) {
+  spec.charsmap = read_charsmap(metadata);
+  spec.fuse_unknown = metadata.boolean(kFuseUnknown, true);
+  if (metadata.has(kPatterns)) return;  // the short form, in full
+  named_steps(metadata, spec);
+  if (!metadata.has(kPreTokenizers)) return;
+  spec.stepwise = true;
+  spec.normalizers = read_steps(metadata.texts(kNormalizers), StepList::normalizers, kNormalizers);
+  spec.pre_tokenizers = read_steps(metadata.texts(kPreTokenizers), StepList::pre_tokenizers, kPreTokenizers);
+  spec.decoders = read_steps(metadata.texts(kDecoders), StepList::decoders, kDecoders);
+}
+
 SpacePrefix read_space_prefix(const Metadata& metadata, TokenizerKind kind) {
   if (!metadata.has(kSpacePrefix)) {
     return kind == TokenizerKind::byte_level_bpe ? SpacePrefix::unless_space : SpacePrefix::always;
@@ -172,10 +236,11 @@ std::optional<uint8_t> byte_of_token(std::string_view token) {
 std::optional<TokenizerSpec> TokenizerSpec::from_metadata(const Metadata& metadata) {
   const std::string model = metadata.text(kModel, "none");
   if (model == "none" || model == "no_vocab") return std::nullopt;
-  require(model == "gpt2" || model == "llama", "{} is {}, supported are gpt2 and llama", kModel,
+  const auto* kind = std::find(std::begin(kModelNames), std::end(kModelNames), model);
+  require(kind != std::end(kModelNames), "{} is {}, supported are gpt2, llama and t5", kModel,
           to_string(MetaValue(model)));
   TokenizerSpec spec;
-  spec.kind = model == "gpt2" ? TokenizerKind::byte_level_bpe : TokenizerKind::sentencepiece_bpe;
+  spec.kind = static_cast<TokenizerKind>(kind - std::begin(kModelNames));
   const bool byte_level = spec.kind == TokenizerKind::byte_level_bpe;
   spec.tokens = metadata.texts(kTokens);
   require(!spec.tokens.empty(), "{} is empty", kTokens);
@@ -188,13 +253,47 @@ std::optional<TokenizerSpec> TokenizerSpec::from_metadata(const Metadata& metada
   read_pre_tokenizer(metadata, spec);
   read_special(metadata, spec);
   read_rules(metadata, spec);
-  if (!byte_level) spec.add_bos = spec.bos.has_value();
+  if (spec.kind == TokenizerKind::sentencepiece_bpe) spec.add_bos = spec.bos.has_value();
   spec.add_bos = metadata.boolean(kAddBos, spec.add_bos && spec.bos.has_value());
   spec.add_eos = metadata.boolean(kAddEos, false);
   spec.add_space_prefix = metadata.boolean(kAddSpace, !byte_level);
   spec.space_prefix = read_space_prefix(metadata, spec.kind);
+  read_steps_of(metadata, spec);
+  if (spec.stepwise) spec.split_patterns.clear(), spec.normalize_nfc = false;
   spec.check();
   return spec;
+}
+
+void TokenizerSpec::write_steps_to(Metadata& metadata) const {
+  put_if(metadata, kCharsmap, !charsmap.empty(), MetaArray(std::vector<uint8_t>(charsmap.begin(), charsmap.end())));
+  put_if(metadata, kFuseUnknown, !fuse_unknown, fuse_unknown);
+  // Of the ways the standard keys can say, the one that comes to these steps; if none does, they are written.
+  TokenizerSpec told = *this;
+  bool removes_extra = false, said = !stepwise;
+  if (stepwise && kind == TokenizerKind::unigram) {
+    for (const bool extra : {false, true}) {
+      sentencepiece_steps(extra, add_space_prefix, told);
+      if (told.same_steps(*this)) removes_extra = extra, said = true;
+    }
+    if (!said) removes_extra = collapses_spaces(normalizers);
+  } else if (stepwise) {
+    Metadata name;
+    name.set(kPre, pre_tokenizer);
+    told.normalizers.clear();
+    told.pre_tokenizers.clear();
+    told.decoders.clear();
+    told.stepwise = false;
+    named_steps(name, told);
+    said = told.stepwise && told.same_steps(*this);
+  }
+  put_if(metadata, kExtraSpaces, kind == TokenizerKind::unigram, removes_extra);
+  put_if(metadata, kNormalizers, !said, MetaArray(write_steps(normalizers)));
+  put_if(metadata, kPreTokenizers, !said, MetaArray(write_steps(pre_tokenizers)));
+  put_if(metadata, kDecoders, !said, MetaArray(write_steps(decoders)));
+}
+
+bool TokenizerSpec::same_steps(const TokenizerSpec& other) const {
+  return normalizers == other.normalizers && pre_tokenizers == other.pre_tokenizers && decoders == other.decoders;
 }
 
 void TokenizerSpec::write_metadata(Metadata& metadata) const {
@@ -202,12 +301,17 @@ void TokenizerSpec::write_metadata(Metadata& metadata) const {
   const bool byte_level = kind == TokenizerKind::byte_level_bpe;
   const PreTokenizer* known = find_pre_tokenizer(pre_tokenizer);
   // A name is written only where it stands for just these patterns.
-  if (known != nullptr && !std::ranges::equal(known->patterns, split_patterns)) known = nullptr;
-  metadata.set(kModel, std::string(byte_level ? "gpt2" : "llama"));
+  // Steps are written out in full and beside them the nearest name, for the programs that know no better.
+  if (known != nullptr && !stepwise && (known->cuts_bytes || !std::ranges::equal(known->patterns, split_patterns))) {
+    known = nullptr;
+  }
+  metadata.set(kModel, std::string(kModelNames[static_cast<size_t>(kind)]));
   put_if(metadata, kPre, !byte_level || known != nullptr, std::string(known ? known->name : "default"));
-  put_if(metadata, kPatterns, known == nullptr && (byte_level || !split_patterns.empty()), MetaArray(split_patterns));
+  put_if(metadata, kPatterns, !stepwise && known == nullptr && (byte_level || !split_patterns.empty()),
+         MetaArray(split_patterns));
   put_if(metadata, kIgnoreMerges, ignore_merges != (known && known->ignore_merges), ignore_merges);
-  put_if(metadata, kNfc, normalize_nfc != (known && known->normalize_nfc), normalize_nfc);
+  put_if(metadata, kNfc, !stepwise && normalize_nfc != (known && known->normalize_nfc), normalize_nfc);
+  write_steps_to(metadata);
 
   std::vector<int32_t> type_ids;
   for (const TokenType type : types) type_ids.push_back(static_cast<int32_t>(type));
@@ -226,7 +330,7 @@ void TokenizerSpec::write_metadata(Metadata& metadata) const {
   metadata.set(kAddBos, add_bos);
   metadata.set(kAddEos, add_eos);
   metadata.set(kAddSpace, add_space_prefix);
-  const SpacePrefix usual = byte_level ? SpacePrefix::unless_space : SpacePrefix::always;
+  const SpacePrefix usual = stepwise ? space_prefix : byte_level ? SpacePrefix::unless_space : SpacePrefix::always;
   put_if(metadata, kSpacePrefix, add_space_prefix && space_prefix != usual,
          std::string(kSpacePrefixNames[static_cast<size_t>(space_prefix)]));
 
@@ -244,8 +348,15 @@ void TokenizerSpec::check() const {
   require(n > 0 && n <= static_cast<size_t>(std::numeric_limits<int32_t>::max()), "a vocabulary of {} tokens", n);
   require(types.size() == n, "vocabulary: {} token types for {} tokens", types.size(), n);
   require(scores.empty() || scores.size() == n, "vocabulary: {} scores for {} tokens", scores.size(), n);
-  const bool scored = kind == TokenizerKind::sentencepiece_bpe;
+  const bool scored = kind != TokenizerKind::byte_level_bpe;
   require(!scored || !scores.empty() || !merges.empty(), "vocabulary: neither scores nor merges");
+  require(kind != TokenizerKind::unigram || (!scores.empty() && stepwise), "vocabulary: a unigram one without scores");
+  check_steps(normalizers, StepList::normalizers, "normalizers");
+  check_steps(pre_tokenizers, StepList::pre_tokenizers, "pre_tokenizers");
+  check_steps(decoders, StepList::decoders, "decoders");
+  const bool maps = std::any_of(normalizers.begin(), normalizers.end(),
+                                [](const TextStep& step) { return step.op == TextOp::charsmap; });
+  require(!maps || !charsmap.empty(), "normalizers: charsmap without one");
   const auto bad = std::find_if(scores.begin(), scores.end(), [](float s) { return !std::isfinite(s); });
   require(bad == scores.end(), "vocabulary: the score of token {} is not finite", bad - scores.begin());
   for (size_t id = 0; id < n; ++id) {

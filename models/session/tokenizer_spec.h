@@ -8,12 +8,14 @@
 #include <vector>
 
 #include "models/metadata.h"
+#include "models/session/text_steps.h"
 
 namespace weft {
 
 enum class TokenizerKind : uint8_t {
   byte_level_bpe,     // GPT-2: bytes shown as printable characters, merges by rank, pre-tokenizer regexes
   sentencepiece_bpe,  // Llama-2: U+2581 for spaces, merges by score (or rank, where merges are given), byte fallback
+  unigram,            // T5: U+2581 for spaces, the pieces whose scores have the largest sum, byte fallback; stepwise
 };
 
 /// tokenizer.ggml.token_type
@@ -50,6 +52,12 @@ struct TokenizerSpec {
   bool normalize_nfc = false;               // text is put in Unicode normal form C first
   bool add_space_prefix = false;            // SentencePiece's dummy prefix; ByteLevel's add_prefix_space
   SpacePrefix space_prefix = SpacePrefix::always;  // read where add_space_prefix is set
+  // Where that does not say it all: stepwise, then the steps count, and not split_patterns, normalize_nfc and the
+  // prefix.
+  bool stepwise = false;
+  TextSteps normalizers, pre_tokenizers, decoders;
+  std::string charsmap;      // what the step of that name does (charsmap.h)
+  bool fuse_unknown = true;  // neighbouring unknown characters are one unknown token
   bool add_bos = false;
   bool add_eos = false;
   std::optional<int32_t> bos, eos, unknown, padding;
@@ -63,6 +71,10 @@ struct TokenizerSpec {
   void write_metadata(Metadata& metadata) const;
   /// Throws Error unless lengths agree, ids are in range, merges have two parts and byte tokens are <0xHH>.
   void check() const;
+
+ private:
+  void write_steps_to(Metadata& metadata) const;
+  bool same_steps(const TokenizerSpec& other) const;
 };
 
 /// The byte a token "<0xHH>" stands for; empty if it is not exactly that.

@@ -146,6 +146,56 @@ TEST(HfCheckpoint, StacksExperts) {
   EXPECT_EQ(checkpoint.type("blk.1.ffn_gate_exps.weight")->shape, (Shape{3, 20, 16}));
 }
 
+/// The folder's experts as transformers 5 stacks them: gate over up, and the router's name under mlp.
+void stack_as_transformers_5(HfFolder& folder, int64_t layers, int64_t experts) {
+  for (int64_t i = 0; i < layers; ++i) {
+    const std::string old = fmt::format("model.layers.{}.block_sparse_moe.", i);
+    const std::string now = fmt::format("model.layers.{}.mlp.", i);
+    const Shape up = folder.at(old + "experts.0.w1.weight").type.shape;
+    folder.add(now + "experts.gate_up_proj", {experts, 2 * up[0], up[1]});
+    folder.add(now + "experts.down_proj", {experts, up[1], up[0]});
+    folder.add(now + "gate.weight", {experts, up[1]});
+    const auto copy = [&](const std::string& from, const std::string& to, int64_t at) {
+      const Tensor one = folder.at(from);
+      std::memcpy(folder.at(to).data + static_cast<size_t>(at) * one.type.bytes(), one.data, one.type.bytes());
+      folder.drop(from);
+    };
+    copy(old + "gate.weight", now + "gate.weight", 0);
+    for (int64_t e = 0; e < experts; ++e) {
+      const std::string expert = fmt::format("{}experts.{}.", old, e);
+      copy(expert + "w1.weight", now + "experts.gate_up_proj", 2 * e);
+      copy(expert + "w3.weight", now + "experts.gate_up_proj", 2 * e + 1);
+      copy(expert + "w2.weight", now + "experts.down_proj", e);
+    }
+  }
+  folder.write();
+}
+
+TEST(HfCheckpoint, ReadsExpertsThatTransformers5Stacked) {
+  const HfFolder apart{std::string(kMixtralConfig)};
+  HfFolder stacked{std::string(kMixtralConfig)};
+  stack_as_transformers_5(stacked, 2, 3);
+  const HfCheckpoint expected(apart.path()), got(stacked.path());
+  ASSERT_EQ(got.tensor_names(), expected.tensor_names());
+  for (const std::string& name : expected.tensor_names()) {
+    const LoadedTensor a = got.load(name), b = expected.load(name);
+    ASSERT_EQ(a->type.shape, b->type.shape) << name;
+    EXPECT_EQ(std::memcmp(a->data, b->data, b->type.bytes()), 0) << name;
+    const int64_t rows = b->type.shape.rows();
+    for (int64_t first = 0; first < rows; first += 7) {  // slabs cross from expert to expert
+      const int64_t last = std::min(rows, first + 7);
+      EXPECT_EQ(
+          std::memcmp(got.rows(name, first, last)->data, b->data + static_cast<size_t>(first) * b->type.row_bytes(),
+                      static_cast<size_t>(last - first) * b->type.row_bytes()),
+          0)
+          << name << " " << first;
+    }
+  }
+  stacked.add("model.layers.0.mlp.experts.gate_up_proj", {3, 39, 16});
+  stacked.write();
+  EXPECT_THROW(HfCheckpoint(stacked.path()), Error);
+}
+
 // The converter asks for slabs: each must be what the whole tensor has there, whatever is stacked or reordered.
 TEST(HfCheckpoint, AnyRowsAreThoseOfTheWhole) {
   for (const std::string_view config : {kGpt2Config, kLlamaConfig, kMixtralConfig, kNeoxConfig}) {

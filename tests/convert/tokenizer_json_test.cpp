@@ -221,16 +221,24 @@ TEST(TokenizerJson, NamesWhatItDoesNotDo) {
   const auto error_with = [](const char* pointer, const char* value) {
     json root = small();
     root[json::json_pointer(pointer)] = json::parse(value);
-    return error_of([&] { read(root); });
+    return error_of([&] {
+      const TokenizerSpec spec = read(root);
+      try {
+        Tokenizer tokenizer(spec);
+      } catch (const Error& error) {
+        throw error.at("t.json");
+      }
+    });
   };
   const std::vector<std::vector<const char*>> cases = {
       // where, what, a word of the message
-      {"/model/type", "\"Unigram\"", "Unigram"},
+      {"/model/type", "\"WordPiece\"", "WordPiece"},
+      {"/model/type", "\"Unigram\"", "unknown key"},
       {"/model/dropout", "0.1", "dropout"},
       {"/model/surprise", "1", "surprise"},
       {"/model/continuing_subword_prefix", "\"##\"", "continuing_subword_prefix"},
       {"/model/byte_fallback", "true", "byte_fallback"},
-      {"/model/unk_token", "\"a\"", "fuse_unk"},
+      {"/model/unk_token", "\"none\"", "none"},
       {"/model/merges", R"(["a"])", "left and a right"},
       {"/model/merges", R"([["a"]])", "left, right"},
       {"/model/merges", R"([["a b", "c"]])", "space"},
@@ -245,10 +253,16 @@ TEST(TokenizerJson, NamesWhatItDoesNotDo) {
       {"/added_tokens/0/content", "\"a\"", "has the ids"},
       {"/added_tokens/0/content", "7", "expected a string"},
       {"/added_tokens", "7", "not an array"},
-      {"/normalizer", R"({"type": "NFKC"})", "NFKC"},
-      {"/normalizer", R"({"type": "Sequence", "normalizers": [{"type": "Lowercase"}]})", "Lowercase"},
-      {"/pre_tokenizer", R"({"type": "Whitespace"})", "Whitespace"},
-      {"/pre_tokenizer", "null", "neither"},
+      {"/normalizer", R"({"type": "Nmt"})", "Nmt"},
+      {"/normalizer", R"({"type": "Sequence", "normalizers": [{"type": "BertNormalizer"}]})", "BertNormalizer"},
+      {"/normalizer", R"({"type": "Precompiled", "precompiled_charsmap": "not base64"})", "base64"},
+      {"/normalizer", R"({"type": "Precompiled", "precompiled_charsmap": "////fw=="})", "trie"},
+      {"/normalizer", R"({"type": "Replace", "pattern": {"Regex": "(a"}, "content": "b"})", "regex"},
+      {"/normalizer", R"({"type": "Replace", "pattern": {"String": ""}, "content": "b"})", "empty"},
+      {"/pre_tokenizer", R"({"type": "UnicodeScripts"})", "UnicodeScripts"},
+      {"/pre_tokenizer", R"({"type": "Split", "pattern": {"String": "a"}, "behavior": "Often"})", "Often"},
+      {"/pre_tokenizer", "null", "without a pre_tokenizer ByteLevel"},
+      {"/decoder", R"({"type": "Strip", "content": " ", "start": -1, "stop": 0})", "out of range"},
       {"/pre_tokenizer/surprise", "1", "surprise"},
       {"/decoder", R"({"type": "WordPiece"})", "WordPiece"},
       {"/post_processor", R"({"type": "BertProcessing"})", "BertProcessing"},
@@ -304,7 +318,10 @@ TEST(Oniguruma, FlattensNestedSetsAndRefusesTheRest) {
   EXPECT_EQ(pcre_from_oniguruma(R"([!\[\]^]+\[)"), R"([!\[\]^]+\[)");
   EXPECT_EQ(pcre_from_oniguruma("[[:alpha:]x]"), "[[:alpha:]x]");
   EXPECT_EQ(pcre_from_oniguruma(R"(\s+$)"), R"((?m)\s+$)");
-  for (const char* pattern : {R"(\h)", "[a&&b]", "[a[^b]]", "(?m)a"}) EXPECT_THROW(pcre_from_oniguruma(pattern), Error);
+  EXPECT_EQ(pcre_from_oniguruma(R"([\w.]\W)"),
+            R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}.][^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}])");
+  for (const char* pattern : {R"(\h)", R"(\B)", R"([a\W])", "[a&&b]", "[a[^b]]", "(?m)a"})
+    EXPECT_THROW(pcre_from_oniguruma(pattern), Error);
   EXPECT_EQ(quote_regex("a b.é"), R"(a\ b\.é)");
 }
 

@@ -1,6 +1,8 @@
 // config.json of the families built like Llama: what becomes a key, what is refused.
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include <cmath>
 #include <set>
 
@@ -236,23 +238,71 @@ TEST(LlamaKin, AVectorMayHaveALeadingOne) {
   EXPECT_EQ(difference(logits(as_vector), logits(as_row)), 0);
 }
 
-// Keys are cached after rotation, so the session's context decides, not how much of it is used.
-TEST(LlamaKin, TheContextChoosesBetweenShortAndLongFactors) {
-  const auto with = [](float longer, float shorter) {
-    const auto model = tiny_model({.architecture = "phi3"});
-    model->edit().set("phi3.rope.scaling.original_context_length", uint32_t{30});
-    model->set("rope_factors_long.weight", {quant::f32, {6}}, static_cast<uint64_t>(longer));
-    model->set("rope_factors_short.weight", {quant::f32, {6}}, static_cast<uint64_t>(shorter));
-    return model;
-  };
-  SessionOptions small = Rig::exact("ref"), large = small;
-  small.context = 30;
-  large.context = 31;
-  EXPECT_EQ(logits(with(1, 2), small), logits(with(2, 1), large)) << "each takes the other's";
-  EXPECT_NE(logits(with(1, 2), small), logits(with(1, 2), large));
-  SessionOptions enough = Rig::exact("ref");
-  enough.enough = 30;
-  EXPECT_EQ(logits(with(1, 2), enough), logits(with(1, 2), small)) << "no more room than is needed";
+// Newer GGUF files hold gate and up of an expert in one tensor, gate first.
+TEST(LlamaKin, ExpertsMayHaveGateAndUpInOneTensor) {
+  const TinyOptions options{.architecture = "qwen3moe", .n_expert = 4};
+  const auto apart = tiny_model(options), together = tiny_model(options);
+  for (int i = 0; i < 2; ++i) {
+    const auto name = [&](const char* part) { return fmt::format("blk.{}.ffn_{}_exps.weight", i, part); };
+    const Tensor gate = apart->at(name("gate")), up = apart->at(name("up"));
+    together->set(name("gate_up"), {quant::f32, {4, 2 * gate.dim(1), gate.dim(2)}}, 1);
+    const size_t bytes = gate.type.bytes() / 4;
+    std::byte* to = together->at(name("gate_up")).data;
+    for (size_t e = 0; e < 4; ++e) {
+      std::memcpy(to + 2 * e * bytes, gate.data + e * bytes, bytes);
+      std::memcpy(to + (2 * e + 1) * bytes, up.data + e * bytes, bytes);
+    }
+    together->drop(name("gate"));
+    together->drop(name("up"));
+  }
+  EXPECT_EQ(difference(logits(together), logits(apart)), 0);
+  together->set("blk.1.ffn_gate_up_exps.weight", {quant::f32, {4, 3, 36}}, 1);
+  EXPECT_THROW(Model{together}, Error);
+}
+
+std::shared_ptr<TinyModel> longrope_model(int longer, int shorter) {
+  const auto model = tiny_model({.architecture = "phi3"});
+  model->edit().set("phi3.rope.scaling.original_context_length", uint32_t{30});
+  model->set("rope_factors_long.weight", {quant::f32, {6}}, static_cast<uint64_t>(longer));
+  model->set("rope_factors_short.weight", {quant::f32, {6}}, static_cast<uint64_t>(shorter));
+  return model;
+}
+
+// As transformers has it: short factors up to the original context, long ones for every token of what is longer.
+TEST(LlamaKin, TheLengthChoosesBetweenShortAndLongFactors) {
+  const auto ids = random_ids(40, 61, 3);
+  const std::span all(ids);
+  Rig rig(longrope_model(1, 2)), swapped(longrope_model(2, 1)), always(longrope_model(1, 1)),
+      never(longrope_model(2, 2));
+  EXPECT_EQ(rig.logits(all.first(30)), never.logits(all.first(30)));
+  EXPECT_EQ(rig.logits(all.first(31)), always.logits(all.first(31)));
+  EXPECT_EQ(swapped.logits(all.first(31)), never.logits(all.first(31)));
+  EXPECT_NE(always.logits(all.first(31)), never.logits(all.first(31)));
+}
+
+// Keys are cached after rotation: where a sequence passes the original context they are made anew.
+TEST(LlamaKin, CrossingTheOriginalContextRemakesTheCache) {
+  const auto ids = random_ids(40, 61, 3);
+  const std::span all(ids);
+  Rig rig(longrope_model(1, 2), Rig::exact("ref", 2)), always(longrope_model(1, 1)), never(longrope_model(2, 2));
+  const int crossing = rig->open_sequence(), other = rig->open_sequence();
+  EXPECT_EQ(difference(rig.logits(crossing, all.first(28), 5), never.logits(all.first(28), 5)), 0);
+  const auto expected = always.logits(all);
+  const auto rows = [&](size_t first, size_t n) { return std::span(expected).subspan(first * 61, n * 61); };
+  EXPECT_LE(difference(rig.logits(crossing, all.subspan(28, 6), 6), rows(28, 6)), 1e-5);
+  EXPECT_EQ(rig->length(crossing), 34);
+  const Feed feeds[] = {{crossing, all.subspan(34, 1), true}, {other, all.first(3), true}};  // long and short at once
+  const auto both = rig->step(feeds);
+  EXPECT_LE(difference(both.first(61), rows(34, 1)), 1e-5);
+  EXPECT_LE(difference(both.subspan(61), never.logits(all.first(3))), 1e-5);
+  EXPECT_LE(difference(rig.logits(crossing, all.subspan(35), 1), rows(35, 5)), 1e-5);
+  rig->truncate(crossing, 10);  // and back
+  EXPECT_LE(difference(rig.logits(crossing, all.subspan(10, 5), 5),
+                       std::span<const float>(never.logits(all.first(15))).subspan(10 * 61)),
+            1e-5);
+  rig->close_sequence(crossing);
+  const int again = rig->open_sequence();
+  EXPECT_LE(difference(rig.logits(again, all, 40), expected), 1e-5);
 }
 
 }  // namespace

@@ -33,6 +33,8 @@ class Rig {
   Session& operator*() { return session_; }
   Session* operator->() { return &session_; }
 
+  void adapt(LoraAdapter adapter) { model_.adapt(std::move(adapter)); }
+
   /// Logits of every id, fed `chunk` a step.
   std::vector<float> logits(int sequence, std::span<const int32_t> ids, size_t chunk) {
     std::vector<float> all;

@@ -10,7 +10,7 @@
 #include "graph/error.h"
 #include "models/session/bpe.h"
 #include "models/session/byte_level.h"
-#include "models/session/nfc.h"
+#include "models/session/normal_form.h"
 #include "models/session/pre_tokenizers.h"
 #include "models/session/split_regex.h"
 #include "models/session/stream_decoder.h"
@@ -284,12 +284,12 @@ TEST(Utf8, ClassifiesSequences) {
 }
 
 TEST(Nfc, ComposesAndOrders) {
-  EXPECT_EQ(to_nfc("e\u0301"), "\u00E9");
-  EXPECT_EQ(to_nfc("a\u0301\u0316"), "\u00E1\u0316");  // marks in canonical order
-  EXPECT_EQ(to_nfc("\u1112\u1161\u11AB"), "\uD55C");   // Hangul
-  EXPECT_EQ(to_nfc("\u212B\uFB01"), "\u00C5\uFB01");   // canonical, not compatibility
-  EXPECT_EQ(to_nfc("e\xFF\u0301"), "e\xFF\u0301");
-  EXPECT_EQ(to_nfc(std::string("a\0b", 3)), std::string("a\0b", 3));
+  EXPECT_EQ(to_normal_form("e\u0301", NormalForm::nfc), "\u00E9");
+  EXPECT_EQ(to_normal_form("a\u0301\u0316", NormalForm::nfc), "\u00E1\u0316");  // marks in canonical order
+  EXPECT_EQ(to_normal_form("\u1112\u1161\u11AB", NormalForm::nfc), "\uD55C");   // Hangul
+  EXPECT_EQ(to_normal_form("\u212B\uFB01", NormalForm::nfc), "\u00C5\uFB01");   // canonical, not compatibility
+  EXPECT_EQ(to_normal_form("e\xFF\u0301", NormalForm::nfc), "e\xFF\u0301");
+  EXPECT_EQ(to_normal_form(std::string("a\0b", 3), NormalForm::nfc), std::string("a\0b", 3));
 }
 
 TEST(ByteLevel, MapsEveryByte) {
