@@ -33,8 +33,7 @@ std::vector<std::unique_ptr<Backend>> make_backends(const Env& env, const Backen
   };
   std::vector<std::unique_ptr<Backend>> backends;
   if (wanted("cpu"))
-    backends.push_back(
-        make_cpu_backend({.threads = threads_that_help(options.threads), .isa = env.cpu_isa, .pack = options.pack}));
+    backends.push_back(make_cpu_backend({.threads = threads_that_help(options.threads), .isa = env.cpu_isa}));
   if (wanted("ref")) backends.push_back(make_ref_backend());
   return backends;
 }

@@ -10,8 +10,7 @@
 namespace weft {
 
 struct BackendOptions {
-  int threads = 0;   // of the cpu backend; 0, or more than there are: the physical cores this process may use
-  bool pack = true;  // kernels may ask for packed copies of weights
+  int threads = 0;  // of the cpu backend; 0, or more than there are: the physical cores this process may use
 };
 
 /// Every backend this machine can run, best first, limited by WEFT_BACKENDS. Throws Error on a name that does not

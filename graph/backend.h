@@ -21,7 +21,7 @@ struct DeviceInfo {
   double bandwidth_gbps = 10;  // memory read, GB/s (1e9 bytes)
   double gflops = 50;          // f32-class arithmetic, GFLOP/s
   double launch_us = 1;        // fixed cost of a step
-  size_t memory_bytes = 0;     // free for weights, state and arena
+  size_t memory_bytes = 0;     // free for copies of weights, state and arena
   size_t alignment = 64;       // of every offset in an arena, a power of two
   int threads = 1;             // that work on it, where that is a choice (cpu)
   bool host_memory = true;     // addresses are host addresses: mapped weights are used in place
@@ -116,6 +116,9 @@ struct Kernel {
   /// The layout it wants for a weight of that type (node of the chain, slot); null pointer: as stored. Null: all as
   /// stored.
   std::function<const Layout*(const Match&, size_t node, size_t slot, const TensorType& weight)> layout;
+  const Layout* layout_for(const Match& match, size_t node, size_t slot, const TensorType& weight) const {
+    return layout ? layout(match, node, slot, weight) : nullptr;
+  }
   /// Bytes of scratch it needs. Null: none.
   std::function<size_t(const Match&)> workspace;
   /// Emits the work. Runs once per plan.

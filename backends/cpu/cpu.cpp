@@ -20,7 +20,7 @@ constexpr size_t kHugePage = size_t{2} << 20;
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(const CpuOptions& options)
-      : isa_(cpu::choose_isa(options.isa)), team_(options.threads), kernels_(cpu::list_kernels(isa_, options.pack)) {
+      : isa_(cpu::choose_isa(options.isa)), team_(options.threads), kernels_(cpu::list_kernels(isa_)) {
     device_.name = "cpu";
     device_.description =
         fmt::format("{}, {} thread{}, {}", cpu::cpu_name(), team_.size(), team_.size() == 1 ? "" : "s", isa_.name);

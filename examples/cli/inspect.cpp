@@ -44,7 +44,7 @@ void print_devices(int threads) {
     device.backend->calibrate(device.index);
     const DeviceInfo& info = device.info();
     fmt::print("{}: {}\n    read {:.1f} GB/s, f32 arithmetic {:.1f} GFLOP/s, {} free\n", info.name, info.description,
-               info.bandwidth_gbps, info.gflops, size_text(static_cast<double>(info.memory_bytes)));
+               info.bandwidth_gbps, info.gflops, size_text(info.memory_bytes));
   }
 }
 
@@ -58,25 +58,16 @@ void print_model(const RunOptions& options) {
   fmt::print("\ntensors\n");
   for (const std::string& name : checkpoint->tensor_names()) {
     const TensorType& type = *checkpoint->type(name);
-    fmt::print("  {:<32} {:<24} {:>12}\n", name, to_string(type), size_text(static_cast<double>(type.bytes())));
+    fmt::print("  {:<32} {:<24} {:>12}\n", name, to_string(type), size_text(type.bytes()));
     bytes += type.bytes();
     elements += static_cast<size_t>(type.elements());
   }
   fmt::print("  {} tensors, {} weights, {}, {:.2f} bits per weight\n", checkpoint->tensor_names().size(), elements,
-             size_text(static_cast<double>(bytes)),
-             elements == 0 ? 0.0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(elements));
+             size_text(bytes), elements == 0 ? 0.0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(elements));
 
   Engine engine(options);
-  const Plan& plan = engine.session().decode_plan();
-  fmt::print("\npredicted memory for a context of {} tokens\n", engine.session().context());
-  for (size_t d = 0; d < plan.devices.size(); ++d) {
-    const auto& b = plan.bytes[d];
-    if (b.total() == 0) continue;
-    fmt::print("  {}: weights {}, KV cache {}, workspace {}, in all {} of {} free\n", plan.devices[d].info().name,
-               size_text(static_cast<double>(b.weight)), size_text(static_cast<double>(b.state)),
-               size_text(static_cast<double>(b.arena + b.constant)), size_text(static_cast<double>(b.total())),
-               size_text(static_cast<double>(plan.devices[d].info().memory_bytes)));
-  }
+  fmt::print("\npredicted memory for a context of {} tokens\n{}", engine.session().context(),
+             engine.session().memory_forecast());
 }
 
 void inspect(const Options& options) {
