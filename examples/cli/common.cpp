@@ -101,6 +101,7 @@ Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* o
   if (!options.no_pack && !session_->packs() && !quiet()) {
     fmt::print(stderr, "weft: packed copies of the weights do not fit in memory: running from the mapped file\n");
   }
+  if (options.explain) runtime_->calibrate();
   if (options.explain) fmt::print(stderr, "{}", dump_plan(session_->decode_plan()));
 }
 

@@ -41,10 +41,9 @@ void print_env() {
 void print_devices(int threads) {
   const auto runtime = make_runtime(threads);
   for (const Device& device : runtime->devices()) {
-    device.backend->calibrate(device.index);
     const DeviceInfo& info = device.info();
-    fmt::print("{}: {}\n    read {:.1f} GB/s, f32 arithmetic {:.1f} GFLOP/s, {} free\n", info.name, info.description,
-               info.bandwidth_gbps, info.gflops, size_text(info.memory_bytes));
+    fmt::print("{}: {}, {} free\n{}", info.name, info.description, size_text(info.memory_bytes),
+               device.backend->measure(device.index));
   }
 }
 
@@ -76,6 +75,7 @@ void inspect(const Options& options) {
   if (options.devices) print_devices(options.run.threads);
   if (options.plan) {
     Engine engine(options.run);
+    engine.runtime().calibrate();
     fmt::print("{}", dump_plan(engine.session().decode_plan()));
   }
   if (!options.ops && !options.env && !options.devices && !options.plan) print_model(options.run);
@@ -89,7 +89,7 @@ void add_inspect(CLI::App& app, Action& action) {
   add_run_options(*command, options->run, "fast");
   command->add_flag("--ops", options->ops, "Prints the op catalogue");
   command->add_flag("--env", options->env, "Prints the environment switches");
-  command->add_flag("--devices", options->devices, "Measures and prints the devices");
+  command->add_flag("--devices", options->devices, "Prints the devices, and measures how fast they read and compute");
   command->add_flag("--plan", options->plan, "Prints the plan of a decoding step");
   command->callback([options, &action] { action = [options] { inspect(*options); }; });
 }

@@ -202,7 +202,8 @@ Plan select(const Graph& graph, std::span<const Device> devices, std::span<const
       step.cost += node.op->cost(node.attrs.get(), node.in.map([](const Value& v) { return v.type(); }), node.out,
                                  options.workload);
     }
-    step.predicted_us = predict_us(step.cost, devices[static_cast<size_t>(step.device)].info());
+    step.predicted_us =
+        predict_us(step.cost, devices[static_cast<size_t>(step.device)].info(), step.kernel->arithmetic);
     if (step.kernel->workspace) step.workspace_bytes = step.kernel->workspace(step.match);
   }
   return plan;
@@ -212,9 +213,10 @@ double predict_node_us(const Graph& graph, NodeId id, const Device& device, cons
   const Node& node = graph.node(id);
   if (is_source(node)) return 0;
   const std::vector<int> unused(graph.n_values(), 1);
-  if (choose_kernel(graph, id, device, options, unused, false).kernel != nullptr) {
+  if (const Kernel* kernel = choose_kernel(graph, id, device, options, unused, false).kernel) {
     const Types in = node.in.map([](const Value& v) { return v.type(); });
-    return predict_us(node.op->cost(node.attrs.get(), in, node.out, options.workload), device.info());
+    return predict_us(node.op->cost(node.attrs.get(), in, node.out, options.workload), device.info(),
+                      kernel->arithmetic);
   }
   if (node.op->primitive()) return std::numeric_limits<double>::infinity();
   Graph lowered;
