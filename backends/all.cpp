@@ -7,6 +7,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "backends/cpu/machine.h"
+#include "backends/cuda/cuda.h"
 #include "backends/ref/ref.h"
 
 namespace weft {
@@ -26,12 +27,14 @@ int threads_that_help(int asked) {
 
 std::vector<std::unique_ptr<Backend>> make_backends(const Env& env, const BackendOptions& options) {
   for (const std::string& name : env.backends) {
-    require(name == "cpu" || name == "ref", "WEFT_BACKENDS: there is no backend {} in this build (cpu, ref)", name);
+    require(name == "cuda" || name == "cpu" || name == "ref", "WEFT_BACKENDS: there is no backend {} (cuda, cpu, ref)",
+            name);
   }
   const auto wanted = [&](std::string_view name) {
     return env.backends.empty() || std::ranges::find(env.backends, name) != env.backends.end();
   };
   std::vector<std::unique_ptr<Backend>> backends;
+  if (wanted("cuda")) backends.push_back(load_cuda_backend());
   if (wanted("cpu"))
     backends.push_back(make_cpu_backend({.threads = threads_that_help(options.threads), .isa = env.cpu_isa}));
   if (wanted("ref")) backends.push_back(make_ref_backend());

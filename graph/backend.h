@@ -137,6 +137,8 @@ class Backend {
 
   virtual std::string_view name() const = 0;
   virtual std::span<const DeviceInfo> devices() const = 0;
+  /// Why it has no devices on this machine, in one line; empty where it has some.
+  virtual std::string absent() const { return {}; }
   /// All kernels; for one op, the order is the order of preference.
   virtual std::span<const Kernel> kernels() const = 0;
 
@@ -158,7 +160,7 @@ class Backend {
   /// bytes that are read over and over, such as a model's weights; 0 = more than caches hold.
   virtual void calibrate(int /*device*/, size_t /*working_set*/ = 0) {}
   /// The same measurements at several sizes, as a table to print; a few seconds.
-  virtual std::string measure(int /*device*/) { return {}; }
+  virtual std::string limits_table(int /*device*/) { return {}; }
 };
 
 struct Device {

@@ -10,6 +10,9 @@ Runtime::Runtime(Env env, std::vector<std::unique_ptr<Backend>> backends)
     : env_(std::move(env)), backends_(std::move(backends)), devices_(devices_of(backends_)) {
   if (env_.debug < 1) return;
   if (env_.debug >= 2) calibrate();  // the table states shares of the limit
+  for (const auto& backend : backends_) {
+    if (const std::string reason = backend->absent(); !reason.empty()) fmt::print(stderr, "weft: {}\n", reason);
+  }
   for (const Device& device : devices_) {
     const DeviceInfo& info = device.info();
     fmt::print(stderr, "weft: device {}: {}, {:.1f} GiB free\n", info.name, info.description,
@@ -37,7 +40,10 @@ std::vector<Device> Runtime::devices(std::string_view backend) const {
   if (chosen.empty() && backend == "auto") chosen = devices_;
   if (chosen.empty()) {
     std::vector<std::string_view> names;
-    for (const auto& b : backends_) names.push_back(b->name());
+    for (const auto& b : backends_) {
+      require(b->name() != backend || b->absent().empty(), "backend {} is not available: {}", backend, b->absent());
+      if (!b->devices().empty()) names.push_back(b->name());
+    }
     fail("backend {} is not available; this machine offers: {}", backend, fmt::join(names, ", "));
   }
   return chosen;

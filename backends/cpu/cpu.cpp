@@ -83,7 +83,7 @@ class CpuBackend : public Backend {
     device_.gflops = cpu::measure_gflops(team_, isa_, team_.size());
     device_.int8_gops = cpu::measure_int8_gops(team_, isa_, team_.size());
   }
-  std::string measure(int) override {
+  std::string limits_table(int) override {
     const Buffer buffer = probe_memory(kMostProbed);
     return cpu::measure_table(team_, isa_, floats(buffer));
   }

@@ -42,8 +42,10 @@ void print_devices(int threads) {
   const auto runtime = make_runtime(threads);
   for (const Device& device : runtime->devices()) {
     const DeviceInfo& info = device.info();
-    fmt::print("{}: {}, {} free\n{}", info.name, info.description, size_text(info.memory_bytes),
-               device.backend->measure(device.index));
+    device.backend->calibrate(device.index);
+    fmt::print("{}: {}, {} free\n    reads {:.1f} GB/s, f32 arithmetic {:.1f} GFLOP/s\n{}", info.name, info.description,
+               size_text(info.memory_bytes), info.bandwidth_gbps, info.gflops,
+               device.backend->limits_table(device.index));
   }
 }
 

@@ -16,7 +16,7 @@ static_assert(std::endian::native == std::endian::little, "blocks are read as th
 
 /// IEEE 754 binary16 -> binary32, exact, subnormals, infinities and NaN included. Masks and no branches, so that loops
 /// vectorize.
-inline float f16_to_f32(uint16_t h) {
+constexpr float f16_to_f32(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
   const uint32_t exponent = h & 0x7C00u, mantissa = h & 0x3FFu;
   const uint32_t is_special = 0u - static_cast<uint32_t>(exponent == 0x7C00u);
@@ -42,7 +42,7 @@ inline uint16_t f32_to_f16(float value) {
   return sign | static_cast<uint16_t>((magnitude - 0x38000000u + 0xFFFu + odd) >> 13);
 }
 
-inline float bf16_to_f32(uint16_t h) { return std::bit_cast<float>(static_cast<uint32_t>(h) << 16); }
+constexpr float bf16_to_f32(uint16_t h) { return std::bit_cast<float>(static_cast<uint32_t>(h) << 16); }
 
 /// binary32 -> bfloat16, round to nearest even, NaN stays NaN.
 inline uint16_t f32_to_bf16(float value) {

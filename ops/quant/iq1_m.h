@@ -21,13 +21,13 @@ struct BlockIQ1_M {
   uint8_t qh[16];
   uint16_t scales[4];
 
-  float d() const {
+  constexpr float d() const {
     unsigned bits = 0;
     for (unsigned w = 0; w < 4; ++w) bits |= static_cast<unsigned>(scales[w] >> 12) << 4 * w;
     return f16_to_f32(static_cast<uint16_t>(bits));
   }
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float block_scale = d();
     for (size_t r = 0; r < 32; ++r) {
       const int s = scales[r / 8] >> r % 8 / 2 * 3 & 7;

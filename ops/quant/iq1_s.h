@@ -20,7 +20,7 @@ struct BlockIQ1_S {
   uint8_t qs[32];
   uint16_t qh[8];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     for (size_t g = 0; g < 8; ++g) {
       const unsigned high = qh[g];
       const float scale = f16_to_f32(d) * static_cast<float>(2 * (high >> 12 & 7) + 1);

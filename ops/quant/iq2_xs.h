@@ -19,7 +19,7 @@ struct BlockIQ2_XS {
   uint16_t qs[32];
   uint8_t scales[8];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     for (size_t r = 0; r < 32; ++r) {
       const int s = scales[r / 4] >> r / 2 % 2 * 4 & 0xF;
       const float scale = f16_to_f32(d) * (static_cast<float>(s) + 0.5f) * 0.25f;

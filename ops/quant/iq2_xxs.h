@@ -24,7 +24,7 @@ struct BlockIQ2_XXS {
   uint16_t d;
   Group groups[8];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     for (const Group& g : groups) {
       const uint32_t word = g.signs_scale[0] | static_cast<uint32_t>(g.signs_scale[1]) << 16;
       const float scale = f16_to_f32(d) * (static_cast<float>(word >> 28) + 0.5f) * 0.25f;

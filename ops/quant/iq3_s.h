@@ -23,7 +23,7 @@ struct BlockIQ3_S {
   uint8_t signs[32];
   uint8_t scales[4];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     for (size_t r = 0; r < 64; ++r) {
       const int s = scales[r / 16] >> r / 8 % 2 * 4 & 0xF;
       const float scale = f16_to_f32(d) * static_cast<float>(2 * s + 1);

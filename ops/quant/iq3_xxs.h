@@ -20,7 +20,7 @@ struct BlockIQ3_XXS {
   uint8_t qs[64];
   uint16_t signs_scales[16];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     for (size_t g = 0; g < 8; ++g) {
       const uint32_t word = signs_scales[2 * g] | static_cast<uint32_t>(signs_scales[2 * g + 1]) << 16;
       const float scale = f16_to_f32(d) * (static_cast<float>(word >> 28) + 0.5f) * 0.5f;

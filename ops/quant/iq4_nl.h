@@ -46,7 +46,7 @@ struct BlockIQ4_NL {
   uint16_t d;
   uint8_t qs[16];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float scale = f16_to_f32(d);
     for (size_t i = 0; i < 32; ++i) y[i] = scale * static_cast<float>(kLevelsIQ4[static_cast<size_t>(nibble(qs, i))]);
   }

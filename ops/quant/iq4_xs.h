@@ -21,9 +21,11 @@ struct BlockIQ4_XS {
   uint8_t scales_l[4];
   uint8_t qs[128];
 
-  int scale(size_t g) const { return ((scales_l[g / 2] >> g % 2 * 4 & 0xF) | (scales_h >> g * 2 & 3) << 4) - 32; }
+  constexpr int scale(size_t g) const {
+    return ((scales_l[g / 2] >> g % 2 * 4 & 0xF) | (scales_h >> g * 2 & 3) << 4) - 32;
+  }
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     for (size_t g = 0; g < 8; ++g) {
       const float ds = f16_to_f32(d) * static_cast<float>(scale(g));
       for (size_t i = 0; i < 32; ++i) {

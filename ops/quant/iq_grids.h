@@ -379,7 +379,8 @@ constexpr unsigned signs_of(unsigned code) {
 
 /// N elements +-scale * level of the row, minus where bit i of `signs` is set.
 template <size_t N, size_t Levels>
-void decode_signed_row(float* y, float scale, unsigned row, const std::array<float, Levels>& levels, unsigned signs) {
+constexpr void decode_signed_row(float* y, float scale, unsigned row, const std::array<float, Levels>& levels,
+                                 unsigned signs) {
   constexpr size_t kBits = std::countr_zero(Levels);
   for (size_t i = 0; i < N; ++i) {
     const float magnitude = scale * levels[row >> i * kBits & (Levels - 1)];
@@ -388,7 +389,7 @@ void decode_signed_row(float* y, float scale, unsigned row, const std::array<flo
 }
 
 /// 8 elements scale * (code - 1 + delta).
-inline void decode_iq1_row(float* y, float scale, unsigned row, float delta) {
+constexpr void decode_iq1_row(float* y, float scale, unsigned row, float delta) {
   for (size_t i = 0; i < 8; ++i) y[i] = scale * (static_cast<float>(row >> i * 2 & 3) - 1.0f + delta);
 }
 

@@ -20,11 +20,11 @@ struct BlockMXFP4 {
   /// E2M1 doubled, an integer; the scale is halved in return, which keeps it finite.
   static constexpr std::array<int8_t, 16> kLevels = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-  float half_scale() const {  // 2^(e - 128), subnormal for e < 2
+  constexpr float half_scale() const {  // 2^(e - 128), subnormal for e < 2
     return std::bit_cast<float>(e < 2 ? 0x00200000u << e : static_cast<uint32_t>(e - 1) << 23);
   }
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float scale = half_scale();
     for (size_t i = 0; i < 32; ++i) y[i] = scale * static_cast<float>(kLevels[static_cast<size_t>(nibble(qs, i))]);
   }

@@ -19,7 +19,7 @@ struct BlockQ2_K {
   uint8_t qs[64];
   uint16_t d, dmin;
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float scale = f16_to_f32(d), min = f16_to_f32(dmin);
     for (size_t g = 0; g < 16; ++g) {
       const float ds = scale * static_cast<float>(scales[g] & 0xF), dm = min * static_cast<float>(scales[g] >> 4);

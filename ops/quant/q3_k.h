@@ -21,12 +21,12 @@ struct BlockQ3_K {
   uint8_t scales[12];
   uint16_t d;
 
-  int scale(size_t g) const {
+  constexpr int scale(size_t g) const {
     const int low = g < 8 ? scales[g] & 0xF : scales[g - 8] >> 4;
     return (low | (scales[8 + g % 4] >> g / 4 * 2 & 3) << 4) - 32;
   }
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     for (size_t g = 0; g < 16; ++g) {
       const float ds = f16_to_f32(d) * static_cast<float>(scale(g));
       const size_t plane = g / 2, l0 = g % 2 * 16;  // plane = 4 h + r

@@ -17,7 +17,7 @@ struct BlockQ4_1 {
   uint16_t d, m;
   uint8_t qs[16];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float scale = f16_to_f32(d), min = f16_to_f32(m);
     for (size_t i = 0; i < 32; ++i) y[i] = scale * static_cast<float>(nibble(qs, i)) + min;
   }

@@ -20,8 +20,8 @@ namespace weft::quant {
 struct ScalesK {
   uint8_t b[12];
 
-  int scale(size_t g) const { return g < 4 ? b[g] & 63 : (b[g + 4] & 0xF) | b[g - 4] >> 6 << 4; }
-  int min(size_t g) const { return g < 4 ? b[g + 4] & 63 : b[g + 4] >> 4 | b[g] >> 6 << 4; }
+  constexpr int scale(size_t g) const { return g < 4 ? b[g] & 63 : (b[g + 4] & 0xF) | b[g - 4] >> 6 << 4; }
+  constexpr int min(size_t g) const { return g < 4 ? b[g + 4] & 63 : b[g + 4] >> 4 | b[g] >> 6 << 4; }
 
   void set(const std::array<int, 8>& s, const std::array<int, 8>& m) {
     for (size_t g = 0; g < 4; ++g) {
@@ -38,7 +38,7 @@ struct BlockQ4_K {
   ScalesK scales;
   uint8_t qs[128];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float scale = f16_to_f32(d), min = f16_to_f32(dmin);
     for (size_t g = 0; g < 8; ++g) {
       const float ds = scale * static_cast<float>(scales.scale(g)), dm = min * static_cast<float>(scales.min(g));

@@ -18,7 +18,7 @@ struct BlockQ5_0 {
   uint16_t qh[2];  // low half first: the u32 is not aligned
   uint8_t qs[16];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float scale = f16_to_f32(d);
     for (size_t i = 0; i < 32; ++i) {
       const int q = nibble(qs, i) | (qh[i / 16] >> i % 16 & 1) << 4;

@@ -19,7 +19,7 @@ struct BlockQ5_1 {
   uint32_t qh;
   uint8_t qs[16];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float scale = f16_to_f32(d), min = f16_to_f32(m);
     for (size_t i = 0; i < 32; ++i) {
       const int q = nibble(qs, i) | static_cast<int>(qh >> i & 1) << 4;

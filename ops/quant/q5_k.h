@@ -22,7 +22,7 @@ struct BlockQ5_K {
   uint8_t qh[32];
   uint8_t qs[128];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float scale = f16_to_f32(d), min = f16_to_f32(dmin);
     for (size_t g = 0; g < 8; ++g) {
       const float ds = scale * static_cast<float>(scales.scale(g)), dm = min * static_cast<float>(scales.min(g));

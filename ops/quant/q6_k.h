@@ -21,7 +21,7 @@ struct BlockQ6_K {
   int8_t scales[16];
   uint16_t d;
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     for (size_t g = 0; g < 16; ++g) {
       const float ds = f16_to_f32(d) * static_cast<float>(scales[g]);
       const size_t h = g / 8, r = g % 8 / 2, l0 = g % 2 * 16;

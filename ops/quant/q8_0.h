@@ -17,7 +17,7 @@ struct BlockQ8_0 {
   uint16_t d;
   int8_t qs[32];
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float scale = f16_to_f32(d);
     for (size_t j = 0; j < 32; ++j) y[j] = scale * static_cast<float>(qs[j]);
   }

@@ -20,7 +20,7 @@ struct BlockTQ1_0 {
   uint8_t qh[4];
   uint16_t d;
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float scale = f16_to_f32(d);
     const auto spread = [&](const uint8_t* bytes, size_t count, int digits) {
       for (int n = 0, power = 1; n < digits; ++n, power *= 3)

@@ -16,7 +16,7 @@ struct BlockTQ2_0 {
   uint8_t qs[64];
   uint16_t d;
 
-  void decode(float* y) const {
+  constexpr void decode(float* y) const {
     const float scale = f16_to_f32(d);
     for (size_t i = 0; i < 256; ++i) {
       const int q = qs[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;

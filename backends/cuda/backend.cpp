@@ -1,0 +1,178 @@
+// The devices, their memory, and the copies between them and the host. Everything of a device is in order on one
+// stream, so that a write is seen by the launch after it and nothing waits but read() and Segment::wait().
+#include <cuda_runtime_api.h>
+
+#include <cstring>
+#include <deque>
+
+#include "backends/cuda/calibrate.h"
+#include "backends/cuda/check.h"
+#include "backends/cuda/cuda.h"
+#include "backends/cuda/kernels.h"
+#include "backends/cuda/steps.h"
+
+namespace weft::cuda {
+namespace {
+
+constexpr size_t kMargin = size_t{512} << 20;  // left free on the device: graphs, cuBLASLt, other programs
+constexpr size_t kStaging = size_t{32} << 20;  // pinned, a device: inputs of steps and uploads pass through it
+constexpr size_t kPiece = size_t{4} << 20;     // of an upload
+
+int attribute(cudaDeviceAttr which, int device) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, device), "asking for an attribute");
+  return value;
+}
+
+class CudaDevice {
+ public:
+  explicit CudaDevice(int index) : index_(index) {
+    select();
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, index), "asking for a device's properties");
+    size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "asking for free memory");
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+    check(cudaMallocHost(reinterpret_cast<void**>(&staging_), kStaging), "pinning memory");
+    const int sms = properties.multiProcessorCount;
+    info = {.name = fmt::format("cuda:{}", index),
+            .description = fmt::format("{}, {} SMs, {} MiB, compute capability {}.{}", properties.name, sms,
+                                       total >> 20, properties.major, properties.minor),
+            // What the data sheet says, until it is measured: two transfers a clock.
+            .bandwidth_gbps = 2e-6 * attribute(cudaDevAttrMemoryClockRate, index) * properties.memoryBusWidth / 8,
+            .gflops = 1e-6 * attribute(cudaDevAttrClockRate, index) * sms * 128 * 2,
+            .launch_us = 3,
+            .memory_bytes = free - std::min(free, kMargin),
+            .alignment = 256,
+            .host_memory = false,
+            .link_gbps = 20,
+            .link_latency_us = 10};
+  }
+  ~CudaDevice() {
+    select();
+    cudaFreeHost(staging_);
+    cudaStreamDestroy(stream_);
+  }
+  CudaDevice(const CudaDevice&) = delete;
+  CudaDevice& operator=(const CudaDevice&) = delete;
+
+  void select() const { check(cudaSetDevice(index_), "choosing a device"); }
+  cudaStream_t stream() const { return stream_; }
+  void wait() const { check(cudaStreamSynchronize(stream_), "waiting for a device"); }
+
+  void write(std::byte* to, const void* from, size_t bytes) {
+    const auto* source = static_cast<const std::byte*>(from);
+    while (bytes > 0) {
+      const size_t n = std::min(bytes, kPiece);
+      std::byte* piece = stage(n);
+      std::memcpy(piece, source, n);
+      check(cudaMemcpyAsync(to, piece, n, cudaMemcpyHostToDevice, stream_), "writing to a device");
+      to += n, source += n, bytes -= n;
+    }
+  }
+
+  void read(void* to, const std::byte* from, size_t bytes) {
+    auto* target = static_cast<std::byte*>(to);
+    while (bytes > 0) {
+      const size_t n = std::min(bytes, kPiece);
+      std::byte* piece = stage(n);
+      check(cudaMemcpyAsync(piece, from, n, cudaMemcpyDeviceToHost, stream_), "reading from a device");
+      wait();
+      std::memcpy(target, piece, n);
+      target += n, from += n, bytes -= n;
+    }
+  }
+
+  DeviceInfo info;
+
+ private:
+  /// A piece of the staging memory that no copy uses any more.
+  std::byte* stage(size_t bytes) {
+    const size_t aligned = (bytes + 255) / 256 * 256;
+    if (staged_ + aligned > kStaging) {
+      wait();
+      staged_ = 0;
+    }
+    return staging_ + std::exchange(staged_, staged_ + aligned);
+  }
+
+  int index_;
+  cudaStream_t stream_ = nullptr;
+  std::byte* staging_ = nullptr;
+  size_t staged_ = 0;
+};
+
+class CudaBackend : public Backend {
+ public:
+  explicit CudaBackend(int n_devices) {
+    for (int i = 0; i < n_devices; ++i) infos_.push_back(devices_.emplace_back(i).info);
+  }
+
+  std::string_view name() const override { return "cuda"; }
+  std::span<const DeviceInfo> devices() const override { return infos_; }
+  std::span<const Kernel> kernels() const override { return kernels_; }
+
+  Buffer allocate(int device, size_t bytes) override {
+    at(device).select();
+    void* data = nullptr;
+    const cudaError_t status = cudaMalloc(&data, std::max<size_t>(bytes, 1));
+    if (status == cudaErrorMemoryAllocation) cudaGetLastError();
+    require(status != cudaErrorMemoryAllocation, "cuda:{}: no memory for {} bytes", device, bytes);
+    check(status, "allocating memory");
+    return {*this, device, static_cast<std::byte*>(data), bytes};
+  }
+  void release(int device, std::byte* data, size_t) noexcept override {
+    cudaSetDevice(device);
+    cudaFree(data);  // waits for what uses it
+  }
+  void write(int device, std::byte* to, const void* from_host, size_t bytes) override {
+    at(device).select();
+    at(device).write(to, from_host, bytes);
+  }
+  void read(int device, void* to_host, const std::byte* from, size_t bytes) override {
+    at(device).select();
+    at(device).read(to_host, from, bytes);
+  }
+  void clear(int device, std::byte* to, size_t bytes) override {
+    at(device).select();
+    check(cudaMemsetAsync(to, 0, bytes, at(device).stream()), "clearing memory");
+  }
+
+  std::unique_ptr<Steps> begin(int device) override {
+    at(device).select();
+    return std::make_unique<CudaSteps>(at(device).stream());
+  }
+  std::unique_ptr<Segment> finish(std::unique_ptr<Steps> steps) override {
+    return std::make_unique<CudaSegment>(std::move(static_cast<CudaSteps&>(*steps)));
+  }
+
+  void calibrate(int device, size_t) override {
+    at(device).select();
+    measure(infos_[static_cast<size_t>(device)], at(device).stream());
+  }
+
+ private:
+  CudaDevice& at(int device) { return devices_[static_cast<size_t>(device)]; }
+
+  std::deque<CudaDevice> devices_;
+  std::vector<DeviceInfo> infos_;
+  std::vector<Kernel> kernels_ = list_kernels();
+};
+
+}  // namespace
+}  // namespace weft::cuda
+
+extern "C" weft::Backend* weft_cuda_backend_1(std::string& why_not) {
+  int n = 0;
+  const cudaError_t status = cudaGetDeviceCount(&n);
+  if (status != cudaSuccess || n == 0) {
+    why_not = fmt::format("cuda: no device: {}", status != cudaSuccess ? cudaGetErrorString(status) : "none found");
+    return nullptr;
+  }
+  try {
+    return new weft::cuda::CudaBackend(n);
+  } catch (const weft::Error& error) {
+    why_not = error.what();
+    return nullptr;
+  }
+}

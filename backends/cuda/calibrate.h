@@ -1,0 +1,13 @@
+// How fast a device is, measured.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "graph/backend.h"
+
+namespace weft::cuda {
+
+/// Reads of device memory, copies over the link; well under a second. Sets bandwidth_gbps and link_gbps.
+void measure(DeviceInfo& info, cudaStream_t stream);
+
+}  // namespace weft::cuda

@@ -1,0 +1,48 @@
+// What every kernel file shares: how many rows are live, grids, sums over a warp or a block.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "backends/cuda/device/extent.h"
+
+namespace weft::cuda {
+
+/// Rows that are live now, held to the capacity: the count is data.
+__device__ inline int64_t rows_of(const Extent& extent) {
+  if (extent.live == nullptr) return extent.capacity;
+  const int64_t live = *extent.live;
+  return (live < 0 ? 0 : live < extent.capacity ? live : extent.capacity);
+}
+
+constexpr int kThreads = 256;
+
+/// Blocks of kThreads for n elements, one each; loops stride over what is left.
+inline unsigned blocks_for(int64_t n) {
+  const int64_t blocks = (n + kThreads - 1) / kThreads;
+  return static_cast<unsigned>(blocks < 1 ? 1 : blocks > 65536 ? 65536 : blocks);
+}
+
+__device__ inline int64_t thread_index() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
+__device__ inline int64_t n_threads() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
+
+__device__ inline float warp_sum(float v) {
+  for (int lane = 16; lane > 0; lane /= 2) v += __shfl_xor_sync(0xFFFFFFFFu, v, lane);
+  return v;
+}
+__device__ inline float warp_max(float v) {
+  for (int lane = 16; lane > 0; lane /= 2) v = fmaxf(v, __shfl_xor_sync(0xFFFFFFFFu, v, lane));
+  return v;
+}
+
+/// Over all threads of a block of at most 1024, for every one of them.
+__device__ inline float block_sum(float v) {
+  __shared__ float parts[32];
+  v = warp_sum(v);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
+  __syncthreads();
+  v = threadIdx.x % 32 < (blockDim.x + 31) / 32 ? parts[threadIdx.x % 32] : 0.0f;
+  return warp_sum(v);
+}
+
+}  // namespace weft::cuda

@@ -1,0 +1,30 @@
+// From graph's terms to those of the launchers.
+#pragma once
+
+#include "backends/cuda/device/extent.h"
+#include "graph/backend.h"
+
+namespace weft::cuda {
+
+/// The leading dimension of a tensor, of which `live` may be a part.
+inline Extent extent_of(const TensorType& type, const int32_t* live) {
+  const int64_t capacity = type.shape.rank() == 0 ? 1 : type.shape[0];
+  switch (type.rows) {
+    case Rows::tokens:
+      return {live, capacity};
+    case Rows::logits:
+      return {live + 1, capacity};
+    case Rows::all:
+      break;
+  }
+  return {nullptr, capacity};
+}
+
+/// Elements of one index of the leading dimension.
+inline int64_t row_elements(const TensorType& type) {
+  int64_t n = 1;
+  for (int i = 1; i < type.shape.rank(); ++i) n *= type.shape[i];
+  return n;
+}
+
+}  // namespace weft::cuda

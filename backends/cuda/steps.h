@@ -1,0 +1,45 @@
+// Where cuda kernels put their work: launches on a stream, captured once as a CUDA graph and replayed. Nothing in it
+// allocates or waits, and its parameters never change: what differs from step to step is read on the device.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <functional>
+#include <vector>
+
+#include "graph/backend.h"
+
+namespace weft::cuda {
+
+using Launch = std::function<void(cudaStream_t)>;
+
+class CudaSteps : public Steps {
+ public:
+  explicit CudaSteps(cudaStream_t stream) : stream_(stream) {}
+  void add(Launch launch) { launches_.push_back(std::move(launch)); }
+
+ private:
+  friend class CudaSegment;
+  cudaStream_t stream_;
+  std::vector<Launch> launches_;
+};
+
+inline void emit(Steps& steps, Launch launch) { static_cast<CudaSteps&>(steps).add(std::move(launch)); }
+
+class CudaSegment : public Segment {
+ public:
+  /// Throws Error if a launch is refused.
+  explicit CudaSegment(CudaSteps&& steps);
+  ~CudaSegment() override;
+
+  void launch() override;
+  void wait() override;
+  std::string describe() const override;
+
+ private:
+  cudaStream_t stream_;
+  cudaGraphExec_t graph_ = nullptr;
+  size_t n_nodes_ = 0;
+};
+
+}  // namespace weft::cuda

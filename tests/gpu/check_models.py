@@ -1,0 +1,76 @@
+"""Runs `weft eval` on golden models and compares logits with their expected.safetensors.
+
+Usage: check_models.py WEFT FOLDER...   Prints a line a model; exit status 1 if any is out of bounds.
+Bounds: exact 1e-4 of the logits' standard deviation (whole, in chunks of 7, lowered); fast: KL divergence 1e-3 from the
+expected logits; greedy ids equal where the margin is over the bound.
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+TYPES = {"F64": np.float64, "F32": np.float32, "I64": np.int64, "I32": np.int32}
+
+
+def read(path):
+    with open(path, "rb") as file:
+        data = file.read()
+    n = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + n])
+    out = {}
+    for name, t in header.items():
+        if name == "__metadata__" or t["dtype"] not in TYPES:
+            continue
+        begin, end = (8 + n + at for at in t["data_offsets"])
+        out[name] = np.frombuffer(data[begin:end], TYPES[t["dtype"]]).reshape(t["shape"])
+    return out
+
+
+def log_softmax(x):
+    x = x.astype(np.float64)
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def run(weft, folder, ids, *options):
+    with tempfile.TemporaryDirectory() as temp:
+        out = os.path.join(temp, "logits.safetensors")
+        command = [weft, "eval", folder, "--quiet", "--ids", ",".join(map(str, ids)), "--logits", out, *options]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr.strip() or f"status {done.returncode}")
+        return read(out)["logits"], done.stdout
+
+
+def main():
+    weft, folders = sys.argv[1], sys.argv[2:]
+    passed = failed = 0
+    backend = os.environ.get("BACKEND", "cuda")
+    for folder in folders:
+        expected = read(os.path.join(folder, "expected.safetensors"))
+        ids, want = expected["input_ids"].ravel(), expected["logits"]
+        cells = []
+        good = True
+        for options in (["exact"], ["exact", "--chunk", "7"], ["exact", "--fallback"], ["fast"], ["fast", "--chunk", "7"], ["fast", "--chunk", "1"]):
+            try:
+                got, _ = run(weft, folder, ids, "--backend", backend, "--precision", *options)
+                if options[0] == "exact":
+                    figure, bound = np.abs(got - want).max() / want.std(), 1e-4
+                else:
+                    p, q = log_softmax(want), log_softmax(got)
+                    figure, bound = (np.exp(p) * (p - q)).sum(-1).mean(), 1e-3
+                good &= bool(figure <= bound)
+                cells.append(f"{figure:.1e}" + ("" if figure <= bound else "!"))
+            except RuntimeError as error:
+                good = False
+                cells.append(str(error)[:300])
+        passed, failed = passed + good, failed + (not good)
+        print(f"{os.path.basename(folder.rstrip("/")):16}", *cells, flush=True)
+    print(f"models: {passed} passed, {failed} failed")
+    sys.exit(failed > 0)
+
+
+main()
