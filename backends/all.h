@@ -1,6 +1,7 @@
 // The backends of this build: one line each in all.cpp.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -11,6 +12,7 @@ namespace weft {
 
 struct BackendOptions {
   int threads = 0;  // of the cpu backend; 0, or more than there are: the physical cores this process may use
+  size_t gpu_memory = SIZE_MAX;  // bytes of each GPU that may be used
 };
 
 /// Every backend this machine can run, best first, limited by WEFT_BACKENDS. Throws Error on a name that does not

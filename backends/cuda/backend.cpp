@@ -8,6 +8,7 @@
 #include "backends/cuda/calibrate.h"
 #include "backends/cuda/check.h"
 #include "backends/cuda/cuda.h"
+#include "backends/cuda/half_copies.h"
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/steps.h"
 
@@ -26,7 +27,7 @@ int attribute(cudaDeviceAttr which, int device) {
 
 class CudaDevice {
  public:
-  explicit CudaDevice(int index) : index_(index) {
+  CudaDevice(int index, size_t memory_limit) : index_(index) {
     select();
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, index), "asking for a device's properties");
@@ -42,7 +43,7 @@ class CudaDevice {
             .bandwidth_gbps = 2e-6 * attribute(cudaDevAttrMemoryClockRate, index) * properties.memoryBusWidth / 8,
             .gflops = 1e-6 * attribute(cudaDevAttrClockRate, index) * sms * 128 * 2,
             .launch_us = 3,
-            .memory_bytes = free - std::min(free, kMargin),
+            .memory_bytes = std::min(free - std::min(free, kMargin), memory_limit),
             .alignment = 256,
             .host_memory = false,
             .link_gbps = 20,
@@ -83,9 +84,20 @@ class CudaDevice {
     }
   }
 
+  /// Memory that weights, state and arenas have taken. What is left but an eighth is for f16 copies of weights.
+  void took(size_t bytes) { count(used_ + bytes); }
+  void gave(size_t bytes) { count(used_ - std::min(bytes, used_)); }
+
   DeviceInfo info;
+  HalfCopies copies;
 
  private:
+  void count(size_t used) {
+    used_ = used;
+    const size_t most = info.memory_bytes / 8 * 7;
+    copies.set_budget(most - std::min(most, used_));
+  }
+
   /// A piece of the staging memory that no copy uses any more.
   std::byte* stage(size_t bytes) {
     const size_t aligned = (bytes + 255) / 256 * 256;
@@ -99,13 +111,13 @@ class CudaDevice {
   int index_;
   cudaStream_t stream_ = nullptr;
   std::byte* staging_ = nullptr;
-  size_t staged_ = 0;
+  size_t staged_ = 0, used_ = 0;
 };
 
 class CudaBackend : public Backend {
  public:
-  explicit CudaBackend(int n_devices) {
-    for (int i = 0; i < n_devices; ++i) infos_.push_back(devices_.emplace_back(i).info);
+  CudaBackend(int n_devices, const CudaOptions& options) {
+    for (int i = 0; i < n_devices; ++i) infos_.push_back(devices_.emplace_back(i, options.memory_limit).info);
   }
 
   std::string_view name() const override { return "cuda"; }
@@ -119,11 +131,14 @@ class CudaBackend : public Backend {
     if (status == cudaErrorMemoryAllocation) cudaGetLastError();
     require(status != cudaErrorMemoryAllocation, "cuda:{}: no memory for {} bytes", device, bytes);
     check(status, "allocating memory");
+    at(device).took(bytes);
     return {*this, device, static_cast<std::byte*>(data), bytes};
   }
-  void release(int device, std::byte* data, size_t) noexcept override {
+  void release(int device, std::byte* data, size_t bytes) noexcept override {
     cudaSetDevice(device);
     cudaFree(data);  // waits for what uses it
+    at(device).gave(bytes);
+    at(device).copies.forget(data);
   }
   void write(int device, std::byte* to, const void* from_host, size_t bytes) override {
     at(device).select();
@@ -140,7 +155,7 @@ class CudaBackend : public Backend {
 
   std::unique_ptr<Steps> begin(int device) override {
     at(device).select();
-    return std::make_unique<CudaSteps>(at(device).stream());
+    return std::make_unique<CudaSteps>(at(device).stream(), at(device).copies);
   }
   std::unique_ptr<Segment> finish(std::unique_ptr<Steps> steps) override {
     return std::make_unique<CudaSegment>(std::move(static_cast<CudaSteps&>(*steps)));
@@ -162,7 +177,7 @@ class CudaBackend : public Backend {
 }  // namespace
 }  // namespace weft::cuda
 
-extern "C" weft::Backend* weft_cuda_backend_1(std::string& why_not) {
+extern "C" weft::Backend* weft_cuda_backend_1(const weft::CudaOptions& options, std::string& why_not) {
   int n = 0;
   const cudaError_t status = cudaGetDeviceCount(&n);
   if (status != cudaSuccess || n == 0) {
@@ -170,7 +185,7 @@ extern "C" weft::Backend* weft_cuda_backend_1(std::string& why_not) {
     return nullptr;
   }
   try {
-    return new weft::cuda::CudaBackend(n);
+    return new weft::cuda::CudaBackend(n, options);
   } catch (const weft::Error& error) {
     why_not = error.what();
     return nullptr;

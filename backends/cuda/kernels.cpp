@@ -2,6 +2,17 @@
 
 namespace weft::cuda {
 
-std::vector<Kernel> list_kernels() { return list_primitives(); }
+std::vector<Kernel> list_kernels() {
+  std::vector<Kernel> kernels;
+  for (const Products products : {Products::gemv, Products::int8, Products::half, Products::f32}) {
+    for (const auto make : {qkv_gemm, vector_matmul, linear, mlp_gemm_residual_add, mlp_gemm, gelu_gemm}) {
+      kernels.push_back(make(products));
+    }
+  }
+  for (const auto make : {flash_attention, softmax_context, residual_add, layer_norm, rms_norm, embedding})
+    kernels.push_back(make());
+  for (Kernel& primitive : list_primitives()) kernels.push_back(std::move(primitive));
+  return kernels;
+}
 
 }  // namespace weft::cuda

@@ -36,7 +36,7 @@ class AbsentCuda : public Backend {
   std::string reason_;
 };
 
-std::unique_ptr<Backend> load(std::string& why_not) {
+std::unique_ptr<Backend> load(const CudaOptions& options, std::string& why_not) {
   if (dlopen("libcuda.so.1", RTLD_LAZY | RTLD_GLOBAL) == nullptr) {
     why_not = "cuda: this machine has no NVIDIA driver (libcuda.so.1)";
     return nullptr;
@@ -53,14 +53,14 @@ std::unique_ptr<Backend> load(std::string& why_not) {
     why_not = fmt::format("cuda: {} is of another version of weft", path.string());
     return nullptr;
   }
-  return std::unique_ptr<Backend>(entry(why_not));
+  return std::unique_ptr<Backend>(entry(options, why_not));
 }
 
 }  // namespace
 
-std::unique_ptr<Backend> load_cuda_backend() {
+std::unique_ptr<Backend> load_cuda_backend(const CudaOptions& options) {
   std::string why_not;
-  std::unique_ptr<Backend> backend = load(why_not);
+  std::unique_ptr<Backend> backend = load(options, why_not);
   if (backend == nullptr) backend = std::make_unique<AbsentCuda>(std::move(why_not));
   return backend;
 }

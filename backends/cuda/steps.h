@@ -11,16 +11,22 @@
 
 namespace weft::cuda {
 
+class HalfCopies;
+
 using Launch = std::function<void(cudaStream_t)>;
 
 class CudaSteps : public Steps {
  public:
-  explicit CudaSteps(cudaStream_t stream) : stream_(stream) {}
+  CudaSteps(cudaStream_t stream, HalfCopies& copies) : stream_(stream), copies_(copies) {}
   void add(Launch launch) { launches_.push_back(std::move(launch)); }
+
+  cudaStream_t stream() const { return stream_; }
+  HalfCopies& copies() const { return copies_; }
 
  private:
   friend class CudaSegment;
   cudaStream_t stream_;
+  HalfCopies& copies_;
   std::vector<Launch> launches_;
 };
 

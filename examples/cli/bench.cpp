@@ -40,8 +40,8 @@ class Bench {
       feed(n, std::span(sequences_).first(1));
       return std::chrono::duration<double>(Clock::now() - start).count();
     });
-    for (int64_t at = 0; at < n; at += Session::kLargestStep) {
-      const int64_t tokens = std::min(Session::kLargestStep, n - at);
+    for (int64_t at = 0; at < n; at += session_.largest_step()) {
+      const int64_t tokens = std::min(session_.largest_step(), n - at);
       cost += session_.step_cost({.tokens = tokens, .kv_length = options_.depth + at + tokens / 2});
     }
     return row(fmt::format("pp{}", n), static_cast<double>(n), seconds, cost);
@@ -85,7 +85,7 @@ class Bench {
   void rewind() {
     for (const int sequence : sequences_) session_.truncate(sequence, options_.depth);
     while (session_.length(sequences_.front()) < options_.depth) {
-      feed(std::min(Session::kLargestStep, options_.depth - session_.length(sequences_.front())));
+      feed(std::min(session_.largest_step(), options_.depth - session_.length(sequences_.front())));
     }
   }
 

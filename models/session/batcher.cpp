@@ -6,14 +6,10 @@
 namespace weft {
 namespace {
 
-/// 1, 8, 64, 512, ...: few plans, and kernels skip what is not live.
-int64_t capacity(int64_t n) {
-  int64_t size = 1;
-  while (size < n) size *= 8;
-  return size;
-}
-
 int64_t power_of_two(int64_t n) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n))); }
+
+/// 1, 8, 16, 32, ...: few plans. Kernels skip what is not live, but the matrix products of libraries.
+int64_t capacity(int64_t n) { return n <= 1 ? 1 : std::max<int64_t>(8, power_of_two(n)); }
 
 constexpr int64_t kFewestPages = 4;  // so that a short text does not change plans while it grows
 

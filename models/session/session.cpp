@@ -38,7 +38,7 @@ Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
 
 /// Every page of the cache, and the most tokens at once.
 Plan Session::largest_plan() const {
-  const int64_t tokens = std::min(kLargestStep, context());
+  const int64_t tokens = std::min(largest_step(), context());
   const int64_t pages = (context() + kPageSize - 1) / kPageSize;
   return make_plan({.tokens = tokens, .logits = 1, .sequences = options_.max_sequences, .kv_pages = pages},
                    {.tokens = tokens, .kv_length = context()});
@@ -69,6 +69,11 @@ Runner& Session::runner(const PlanKey& key, const Workload& workload) {
   return *runners_.emplace(key, std::move(made)).first->second;
 }
 
+int64_t Session::largest_step() const {
+  const bool on_host = std::ranges::all_of(devices_, [](const Device& device) { return device.info().host_memory; });
+  return on_host ? 512 : 2048;
+}
+
 std::span<const float> Session::step(std::span<const Feed> feeds) {
   check_feeds(feeds, cache_);
   size_t total = 0;
@@ -82,7 +87,7 @@ std::span<const float> Session::step(std::span<const Feed> feeds) {
   }
   logits_.clear();
   try {
-    if (total <= kLargestStep) run(make_step(feeds, cache_));
+    if (total <= static_cast<size_t>(largest_step())) run(make_step(feeds, cache_));
     else run_in_pieces(feeds);
   } catch (...) {
     for (size_t i = 0; i < feeds.size(); ++i) cache_.truncate(feeds[i].sequence, before[i]);
@@ -93,9 +98,10 @@ std::span<const float> Session::step(std::span<const Feed> feeds) {
 
 /// One sequence after the other.
 void Session::run_in_pieces(std::span<const Feed> feeds) {
+  const auto most = static_cast<size_t>(largest_step());
   for (const Feed& feed : feeds) {
-    for (size_t at = 0; at < feed.tokens.size(); at += kLargestStep) {
-      const size_t n = std::min<size_t>(kLargestStep, feed.tokens.size() - at), before = logits_.size();
+    for (size_t at = 0; at < feed.tokens.size(); at += most) {
+      const size_t n = std::min(most, feed.tokens.size() - at), before = logits_.size();
       const Feed piece{feed.sequence, feed.tokens.subspan(at, n), feed.all_logits};
       run(make_step({&piece, 1}, cache_));
       const bool last = at + n == feed.tokens.size();

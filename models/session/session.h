@@ -42,8 +42,7 @@ struct MemoryUse {
 
 class Session {
  public:
-  static constexpr int64_t kPageSize = 64;      // tokens
-  static constexpr int64_t kLargestStep = 512;  // tokens fed at once; longer feeds are cut
+  static constexpr int64_t kPageSize = 64;  // tokens
 
   /// `model` and `runtime` must outlive the session. Throws Error, with the forecast, if the context or the memory does
   /// not fit.
@@ -61,6 +60,8 @@ class Session {
   /// be made.
   std::span<const float> step(std::span<const Feed> feeds);
 
+  /// Tokens fed at once; longer feeds are cut. More where a device of its own has the matrices.
+  int64_t largest_step() const;
   int64_t n_vocab() const { return model_.shape().n_vocab; }
   const Model& model() const { return model_; }
   /// The plan that a decoding step of one sequence replays.

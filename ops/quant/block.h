@@ -10,6 +10,13 @@
 
 #include "graph/dtype.h"
 
+/// A table that decode() looks things up in: a device has its own copy.
+#ifdef __CUDACC__
+#define WEFT_TABLE static __device__ constexpr
+#else
+#define WEFT_TABLE inline constexpr
+#endif
+
 namespace weft::quant {
 
 static_assert(std::endian::native == std::endian::little, "blocks are read as they lie in the file");

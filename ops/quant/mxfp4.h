@@ -12,13 +12,13 @@
 
 namespace weft::quant {
 
+/// E2M1 doubled, an integer; the scale is halved in return, which keeps it finite.
+WEFT_TABLE std::array<int8_t, 16> kLevelsMXFP4 = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
 struct BlockMXFP4 {
   static constexpr size_t kElems = 32;
   uint8_t e;
   uint8_t qs[16];
-
-  /// E2M1 doubled, an integer; the scale is halved in return, which keeps it finite.
-  static constexpr std::array<int8_t, 16> kLevels = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
   constexpr float half_scale() const {  // 2^(e - 128), subnormal for e < 2
     return std::bit_cast<float>(e < 2 ? 0x00200000u << e : static_cast<uint32_t>(e - 1) << 23);
@@ -26,7 +26,7 @@ struct BlockMXFP4 {
 
   constexpr void decode(float* y) const {
     const float scale = half_scale();
-    for (size_t i = 0; i < 32; ++i) y[i] = scale * static_cast<float>(kLevels[static_cast<size_t>(nibble(qs, i))]);
+    for (size_t i = 0; i < 32; ++i) y[i] = scale * static_cast<float>(kLevelsMXFP4[static_cast<size_t>(nibble(qs, i))]);
   }
 
   void encode(const float* x, const float* importance) {
@@ -42,7 +42,7 @@ struct BlockMXFP4 {
       const float inverse = inverse_scale(exponent);
       float error = 0.0f;
       for (size_t i = 0; i < 32; ++i) {
-        const float v = s.x[i] * inverse, off = v - 0.5f * static_cast<float>(kLevels[code(v)]);
+        const float v = s.x[i] * inverse, off = v - 0.5f * static_cast<float>(kLevelsMXFP4[code(v)]);
         error += s.w[i] * off * off;
       }
       const double in_place = std::ldexp(double{error}, 2 * (exponent - spans));

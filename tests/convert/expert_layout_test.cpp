@@ -67,7 +67,7 @@ TEST(ExpertLayout, Mxfp4Blocks) {
         for (size_t i = 0; i < 32; ++i) {
           const auto byte = std::to_integer<unsigned>(blocks[group * 16 + i / 2]);
           const unsigned code = i % 2 == 0 ? byte & 15 : byte >> 4;
-          EXPECT_EQ(values[i], block.half_scale() * static_cast<float>(quant::BlockMXFP4::kLevels[code]));
+          EXPECT_EQ(values[i], block.half_scale() * static_cast<float>(quant::kLevelsMXFP4[code]));
         }
       }
     }

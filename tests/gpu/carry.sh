@@ -13,10 +13,13 @@ strip --strip-unneeded "$out"/bin/* "$out"/lib/*
 for name in fmt pcre2-8 utf8proc crypto gomp; do
   cp "$(ldd "$build/bin/weft" | awk -v n="lib$name." 'index($1, n) == 1 { print $3 }')" "$out/lib/"
 done
-models=() room=$((${WEFT_CARRY_MIB:-24} * 1024))
+models=() room=$((${WEFT_CARRY_MIB:-27} * 1024))
 while read -r kib folder; do
   if ((room -= kib, room < 0)); then break; fi
-  models+=("golden/models/$folder")
-done < <(cd "$shared/golden/models" && du -sk * | sort -n)
+  models+=("golden/models/${folder%/}")
+done < <(cd "$shared/golden/models" && du -sk llama_wide && du -sk */ | grep -v llama_wide | sort -n)
 tar -C "$shared" -czf "$out/golden.tgz" golden/ops "${models[@]}"
+cp "$shared/tools/synth_gguf.py" "$out/"
+tar -C "$out" -czf "$out/weft.tgz" bin lib synth_gguf.py
+rm -r "$out/bin" "$out/lib" "$out/synth_gguf.py"
 du -sh "$out"

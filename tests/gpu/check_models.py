@@ -45,8 +45,44 @@ def run(weft, folder, ids, *options):
         return read(out)["logits"], done.stdout
 
 
+QUANTS = "f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_K q3_K q4_K q5_K q6_K iq4_nl iq4_xs mxfp4".split()
+
+
+def divergence(want, got):
+    p, q = log_softmax(want), log_softmax(got)
+    return (np.exp(p) * (p - q)).sum(-1).mean()
+
+
+def check_quants(weft, folder, backend):
+    """Each weight type on the backend against the cpu's exact logits of the same quantized model."""
+    ids = read(os.path.join(folder, "expected.safetensors"))["input_ids"].ravel()
+    passed = failed = 0
+    for kind in QUANTS:
+        want, _ = run(weft, folder, ids, "--backend", "cpu", "--precision", "exact", "--quantize", kind)
+        cells, good = [], True
+        for options, bound in (
+            (["exact"], None),
+            (["fast"], 1e-4),
+            (["fast", "--chunk", "1"], 1e-3),
+            (["fast", "--chunk", "7"], 1e-3),
+            (["fast", "--chunk", "30"], 1e-3),
+        ):
+            got, _ = run(weft, folder, ids, "--backend", backend, "--quantize", kind, "--precision", *options)
+            if bound is None:
+                figure, bound = np.abs(got - want).max() / want.std(), 1e-4
+            else:
+                figure = divergence(want, got)
+            good &= bool(figure <= bound)
+            cells.append(f"{figure:.1e}" + ("" if figure <= bound else "!"))
+        passed, failed = passed + good, failed + (not good)
+        print(f"{kind:16}", *cells, flush=True)
+    print(f"weight types: {passed} passed, {failed} failed")
+    return failed
+
+
 def main():
     weft, folders = sys.argv[1], sys.argv[2:]
+    wide = next((folder for folder in folders if "llama_wide" in folder), None)
     passed = failed = 0
     backend = os.environ.get("BACKEND", "cuda")
     for folder in folders:
@@ -60,16 +96,17 @@ def main():
                 if options[0] == "exact":
                     figure, bound = np.abs(got - want).max() / want.std(), 1e-4
                 else:
-                    p, q = log_softmax(want), log_softmax(got)
-                    figure, bound = (np.exp(p) * (p - q)).sum(-1).mean(), 1e-3
+                    figure, bound = divergence(want, got), 1e-3
                 good &= bool(figure <= bound)
                 cells.append(f"{figure:.1e}" + ("" if figure <= bound else "!"))
             except RuntimeError as error:
                 good = False
                 cells.append(str(error)[:300])
         passed, failed = passed + good, failed + (not good)
-        print(f"{os.path.basename(folder.rstrip("/")):16}", *cells, flush=True)
+        print(f"{os.path.basename(folder.rstrip('/')):16}", *cells, flush=True)
     print(f"models: {passed} passed, {failed} failed")
+    if wide:
+        failed += check_quants(weft, wide, backend)
     sys.exit(failed > 0)
 
 

@@ -4,6 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../../.gpu"
 export LD_LIBRARY_PATH=$PWD/lib
+tar xzf weft.tgz
 tar xzf golden.tgz
 weft=$PWD/bin/weft log=${OUT:-/tmp}/log
 passed=0 failed=0

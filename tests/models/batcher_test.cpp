@@ -51,7 +51,7 @@ TEST(Batcher, PageTablesAreFilledUpWithNone) {
   const Feed feeds[] = {{a, one}, {b, nine}, {c, one}};
   const StepInputs step = make_step(feeds, cache);
   const PlanKey key = plan_key(step, cache);
-  EXPECT_EQ(key, (PlanKey{.tokens = 64, .logits = 8, .sequences = 4, .kv_pages = 4}));
+  EXPECT_EQ(key, (PlanKey{.tokens = 16, .logits = 8, .sequences = 4, .kv_pages = 4}));
   const auto table = page_table(step, key);
   ASSERT_EQ(table.size(), 16u);
   EXPECT_EQ(Ints(table.begin() + 4, table.begin() + 8),

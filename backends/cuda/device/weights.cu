@@ -16,6 +16,16 @@ __global__ void decode(const Block* weight, float* y, Extent rows, int64_t block
 }
 
 template <typename Block>
+__global__ void decode_half(const Block* weight, __half* y, int64_t blocks) {
+  constexpr int kElems = static_cast<int>(Block::kElems);
+  for (int64_t i = thread_index(); i < blocks; i += n_threads()) {
+    float w[kElems];
+    weight[i].decode(w);
+    for (int e = 0; e < kElems; ++e) y[i * kElems + e] = __float2half_rn(w[e]);
+  }
+}
+
+template <typename Block>
 __global__ void encode(const float* x, Block* y, Extent rows, int64_t blocks) {
   const int64_t n = rows_of(rows) * blocks;
   for (int64_t i = thread_index(); i < n; i += n_threads()) y[i].encode(x + i * Block::kElems);
@@ -78,14 +88,17 @@ __global__ void indexed_matmul(const Block* weight, int64_t experts, const float
 template <typename Block>
 __global__ void gather_rows(const Block* table, int64_t table_rows, const int32_t* ids, int64_t offset, float scale,
                             bool accumulate, float* y, Extent rows, int64_t blocks) {
-  constexpr int kElems = static_cast<int>(Block::kElems);
-  const int64_t n = rows_of(rows) * blocks;
+  // A large block's elements are written by as many threads as it has runs of 32, each of which decodes it.
+  constexpr int kElems = static_cast<int>(Block::kElems), kShares = kElems > 32 ? kElems / 32 : 1;
+  const int64_t n = rows_of(rows) * blocks * kShares;
   for (int64_t i = thread_index(); i < n; i += n_threads()) {
-    const int64_t row = ids[i / blocks] + offset;
+    const int64_t block = i / kShares, row = ids[block / blocks] + offset;
     float w[kElems] = {};
-    if (row >= 0 && row < table_rows) table[row * blocks + i % blocks].decode(w);
-    float* to = y + i * kElems;
-    for (int e = 0; e < kElems; ++e) to[e] = w[e] * scale + (accumulate ? to[e] : 0.0f);
+    if (row >= 0 && row < table_rows) table[row * blocks + block % blocks].decode(w);
+    float* to = y + block * kElems;
+    constexpr int kRun = kElems / kShares;
+    const int first = static_cast<int>(i % kShares) * kRun;
+    for (int e = first; e < first + kRun; ++e) to[e] = w[e] * scale + (accumulate ? to[e] : 0.0f);
   }
 }
 
@@ -135,6 +148,14 @@ void launch_decode(uint32_t type, const void* weight, float* y, Extent rows, int
   });
 }
 
+void launch_decode_half(uint32_t type, const void* weight, uint16_t* y, int64_t n, cudaStream_t stream) {
+  with_block(type, [&]<typename Block>(Block) {
+    const int64_t blocks = n / static_cast<int64_t>(Block::kElems);
+    decode_half<<<blocks_for(blocks), kThreads, 0, stream>>>(static_cast<const Block*>(weight),
+                                                             reinterpret_cast<__half*>(y), blocks);
+  });
+}
+
 void launch_encode(uint32_t type, const float* x, void* y, Extent rows, int64_t columns, cudaStream_t stream) {
   with_written_block(type, [&]<typename Block>(Block) {
     const int64_t blocks = columns / static_cast<int64_t>(Block::kElems);
@@ -164,7 +185,7 @@ void launch_gather_rows(uint32_t type, const void* table, int64_t table_rows, co
                         float scale, bool accumulate, float* y, Extent rows, int64_t columns, cudaStream_t stream) {
   with_block(type, [&]<typename Block>(Block) {
     const int64_t blocks = columns / static_cast<int64_t>(Block::kElems);
-    gather_rows<<<blocks_for(rows.capacity * blocks), kThreads, 0, stream>>>(
+    gather_rows<<<blocks_for(rows.capacity * columns / 32), kThreads, 0, stream>>>(
         static_cast<const Block*>(table), table_rows, ids, offset, scale, accumulate, y, rows, blocks);
   });
 }

@@ -12,6 +12,8 @@ bool reads_type(uint32_t type);
 
 /// y[i] = weight elements as f32; n elements, whole blocks.
 void launch_decode(uint32_t type, const void* weight, float* y, Extent rows, int64_t columns, cudaStream_t stream);
+/// The same as f16, n elements.
+void launch_decode_half(uint32_t type, const void* weight, uint16_t* y, int64_t n, cudaStream_t stream);
 /// f32 to f32, f16, bf16 (to nearest even) or q8_0.
 bool encodes_type(uint32_t type);
 void launch_encode(uint32_t type, const float* x, void* y, Extent rows, int64_t columns, cudaStream_t stream);

@@ -1,0 +1,38 @@
+// The nonlinearities on one element.
+#pragma once
+
+#include "backends/cuda/device/activations.h"
+
+namespace weft::cuda {
+
+__device__ inline float apply(Act act, float x) {
+  switch (act) {
+    case Act::gelu_tanh:
+      return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
+    case Act::gelu_erf:
+      return 0.5f * x * (1.0f + erff(x * 0.7071067812f));
+    case Act::relu:
+      return fmaxf(x, 0.0f);
+    case Act::silu:
+      return x / (1.0f + expf(-x));
+    case Act::none:
+    case Act::swiglu_clamped:
+      break;
+  }
+  return x;
+}
+
+__device__ inline float apply_gated(Act act, float up, float gate, float alpha, float limit) {
+  if (act != Act::swiglu_clamped) return apply(act, gate) * up;
+  const float g = fminf(gate, limit), u = fminf(fmaxf(up, -limit), limit);
+  return (u + 1.0f) * (g / (1.0f + expf(-alpha * g)));
+}
+
+__device__ inline float residual_of(const Residual& r, int64_t t, int64_t column, int64_t d) {
+  float sum = 0;
+  for (const float* term : r.shared) sum += term != nullptr ? term[t * d + column] : 0.0f;
+  for (const float* bias : r.bias) sum += bias != nullptr ? bias[column] : 0.0f;
+  return sum * r.scale + (r.plain != nullptr ? r.plain[t * d + column] : 0.0f);
+}
+
+}  // namespace weft::cuda

@@ -1,0 +1,56 @@
+// linear and vector_matmul: activations into the products' form, then the projection.
+#include "ops/linear.h"
+
+#include "backends/cuda/glue.h"
+#include "backends/cuda/kernels.h"
+#include "backends/cuda/products.h"
+#include "backends/cuda/steps.h"
+#include "ops/vector_matmul.h"
+
+namespace weft::cuda {
+namespace {
+
+static_assert(size_t{Linear::kX} == size_t{VectorMatmul::kX} &&
+                  size_t{Linear::kWeight} == size_t{VectorMatmul::kWeight},
+              "one kernel serves both: a vector_matmul is a linear without a bias");
+
+size_t form_bytes(Products products, const Match& match) {
+  const TensorType x = match.type(Linear::kX);
+  return Activations::bytes(products, x.shape[0], x.shape[1]);
+}
+
+void prepare(Products products, const Call& call, Steps& steps) {
+  const Tensor x = call.input(Linear::kX), y = call.out[0];
+  const Extent tokens = extent_of(y.type, call.live);
+  const auto form = Activations::at(products, call.workspace, x.as<float>(), x.dim(0), x.dim(1));
+  if (form.q8.q != nullptr || form.f16.x != nullptr) {
+    const NormArgs args{.x = x.as<float>(), .tokens = tokens, .d = x.dim(1), .q8 = form.q8, .f16 = form.f16};
+    emit(steps, [args](cudaStream_t stream) { launch_norm(args, stream); });
+  }
+  const Projection projection(products, call.inputs(Linear::kWeight), call.inputs(Linear::kBias));
+  projection.multiply(form, tokens, {}, y.as<float>(), call.workspace + form_bytes(products, call.match), steps);
+  if (products == Products::f32 || products == Products::half) projection.finish(form, tokens, y.as<float>(), steps);
+}
+
+Kernel kernel_of(std::string_view op, Products products) {
+  return {.name = kernel_name(op, products),
+          .covers = {op},
+          .arithmetic = arithmetic_of(products),
+          .refuses = [products](const Match& match, const DeviceInfo&) -> std::optional<std::string> {
+            if (auto reason = refuses_bias(match, Linear::kWeight, Linear::kBias)) return reason;
+            return refuses_weights(match, {Linear::kWeight}, products);
+          },
+          .layout = layout_of(products, {Linear::kWeight}),
+          .workspace =
+              [products](const Match& match) {
+                return form_bytes(products, match) + expansion_bytes(products, match.types(Linear::kWeight));
+              },
+          .prepare = [products](const Call& call, Steps& steps) { prepare(products, call, steps); }};
+}
+
+}  // namespace
+
+Kernel linear(Products products) { return kernel_of(Linear::name, products); }
+Kernel vector_matmul(Products products) { return kernel_of(VectorMatmul::name, products); }
+
+}  // namespace weft::cuda

@@ -1,0 +1,221 @@
+#include "backends/cuda/products.h"
+
+#include <algorithm>
+
+#include "backends/cuda/blas.h"
+#include "backends/cuda/device/weights.h"
+#include "backends/cuda/half_copies.h"
+#include "backends/cuda/steps.h"
+#include "ops/quant/f16.h"
+#include "ops/quant/planes.h"
+
+namespace weft::cuda {
+namespace {
+
+/// Row norms and activations hold a row in shared memory.
+constexpr int64_t kLongestRow = 56 * 1024;
+/// The f16 copy of a weight is made a panel of rows at a time.
+constexpr size_t kPanelBytes = size_t{256} << 20;
+
+int64_t panel_rows(int64_t k) { return std::max<int64_t>(256, static_cast<int64_t>(kPanelBytes) / (2 * k)); }
+
+/// The weight as f16, if it is that or has a copy.
+const void* half_of(const Tensor& weight, Steps& steps) {
+  if (weight.type.dtype == quant::f16) return weight.data;
+  const auto& cuda = static_cast<CudaSteps&>(steps);
+  return cuda.copies().get(weight, cuda.stream());
+}
+
+bool is_plain(DType type) { return type->is_float; }
+
+}  // namespace
+
+std::string kernel_name(std::string_view ops, Products products) {
+  constexpr std::string_view kNames[] = {"f32", "gemv", "int8", "half"};
+  return fmt::format("{}.{}", ops, kNames[static_cast<size_t>(products)]);
+}
+
+Arithmetic arithmetic_of(Products products) {
+  switch (products) {
+    case Products::int8:
+      return Arithmetic::int8;
+    case Products::half:
+      return Arithmetic::half;
+    case Products::f32:
+    case Products::gemv:
+      break;
+  }
+  return Arithmetic::f32;
+}
+
+std::function<const Layout*(const Match&, size_t, size_t, const TensorType&)> layout_of(
+    Products products, std::initializer_list<size_t> slots) {
+  if (products == Products::f32 || products == Products::gemv) return nullptr;
+  return [slots = std::vector<size_t>(slots)](const Match&, size_t node, size_t slot,
+                                              const TensorType& type) -> const Layout* {
+    const bool multiplies = node == 0 && std::ranges::find(slots, slot) != slots.end();
+    return multiplies ? quant::planes(type) : nullptr;
+  };
+}
+
+std::optional<std::string> refuses_bias(const Match& match, size_t weight, size_t bias) {
+  const auto vectors = match.types(bias), blocks = match.types(weight);
+  if (vectors.size() <= 1) return std::nullopt;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (vectors.size() != blocks.size() || vectors[i].shape[0] != blocks[i].shape[0])
+      return "the bias is cut unlike the weight";
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> refuses_weights(const Match& match, std::initializer_list<size_t> slots, Products products) {
+  const int64_t tokens = match.last().out[0].shape[0];
+  const bool few = products == Products::gemv || products == Products::int8;
+  if (few && tokens > kFewTokens) return fmt::format("{} tokens are more than {}", tokens, kFewTokens);
+  if (products == Products::half) {
+    if (std::string reason = why_no_blas(); !reason.empty()) return reason;
+  }
+  bool quantized = false;
+  for (const size_t slot : slots) {
+    const auto types = match.types(slot);
+    if (types.size() > kMaxBlocks) return fmt::format("{} row blocks are more than {}", types.size(), kMaxBlocks);
+    for (const TensorType& type : types) {
+      const int64_t k = type.shape[1];
+      if (!reads_type(type.dtype->id)) return fmt::format("it cannot read {}", type.dtype.name());
+      if (k > kLongestRow) return fmt::format("rows of {} elements are longer than {}", k, kLongestRow);
+      if (few && !gemv_reads(type.dtype->id, k)) {
+        return fmt::format("it cannot read rows of {} elements of {}", k, type.dtype.name());
+      }
+      if (products == Products::half && k % 8 != 0)
+        return fmt::format("rows of {} elements are not a multiple of 8", k);
+      quantized |= !is_plain(type.dtype);
+    }
+  }
+  if (products == Products::gemv && quantized) return "the weights are quantized";
+  if (products == Products::int8 && !quantized) return "the weights are not quantized";
+  return std::nullopt;
+}
+
+size_t Activations::bytes(Products products, int64_t tokens, int64_t k) {
+  switch (products) {
+    case Products::int8:
+      return aligned(Q8Rows::bytes(tokens, (k + 31) / 32 * 32));
+    case Products::half:
+      return aligned(F16Rows::bytes(tokens, k));
+    case Products::f32:
+    case Products::gemv:
+      break;
+  }
+  return 0;
+}
+
+Activations Activations::at(Products products, std::byte* memory, const float* x, int64_t tokens, int64_t k) {
+  Activations activations{.x = x};
+  if (products == Products::int8) activations.q8 = Q8Rows::at(memory, tokens, k);
+  if (products == Products::half) activations.f16 = F16Rows::at(memory, tokens, k);
+  return activations;
+}
+
+size_t expansion_bytes(Products products, std::span<const TensorType> weights) {
+  size_t bytes = 0;
+  if (products != Products::half) return bytes;
+  for (const TensorType& weight : weights) {
+    if (weight.dtype == quant::f16) continue;
+    const int64_t k = weight.shape[1], rows = std::min(weight.shape[0], panel_rows(k));
+    bytes = std::max(bytes, static_cast<size_t>(rows * k) * 2);
+  }
+  return aligned(bytes);
+}
+
+Projection::Projection(Products products, std::span<const Tensor> weights, std::span<const Tensor> bias)
+    : products_(products), weights_(weights.begin(), weights.end()) {
+  for (const Tensor& weight : weights_) {
+    rows_ += weight.dim(0);
+    k_ = weight.dim(1);
+  }
+  if (bias.size() == 1) whole_bias_ = bias[0].as<float>();
+  int64_t first = 0;
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    if (bias.empty()) biases_.push_back(nullptr);
+    else if (bias.size() == 1) biases_.push_back(whole_bias_ + first);
+    else biases_.push_back(bias[i].as<float>());
+    first += weights_[i].dim(0);
+  }
+}
+
+void Projection::multiply(const Activations& x, Extent tokens, const Epilogue& epilogue, float* y, std::byte* workspace,
+                          Steps& steps) const {
+  if (products_ == Products::gemv || products_ == Products::int8) {
+    // One launch for neighbours of a type; a gated pair needs both halves in one.
+    for (size_t i = 0; i < weights_.size();) {
+      size_t end = i + 1;
+      while (end < weights_.size() && weights_[end].type.dtype == weights_[i].type.dtype) ++end;
+      GemvArgs args{.x = x.x,
+                    .q8 = x.q8,
+                    .tokens = tokens,
+                    .gated = epilogue.gated,
+                    .act = epilogue.act,
+                    .alpha = epilogue.alpha,
+                    .limit = epilogue.limit,
+                    .residual = epilogue.residual,
+                    .adds = epilogue.adds,
+                    .y = y,
+                    .y_stride = epilogue.gated ? rows_ / 2 : rows_};
+      args.weights.k = k_;
+      args.weights.type = weights_[i].type.dtype->id;
+      for (size_t b = 0; b < i; ++b) args.y += weights_[b].dim(0);
+      for (; i < end; ++i) {
+        const int n = args.weights.n_blocks++;
+        args.weights.block[n] = weights_[i].data;
+        args.weights.bias[n] = biases_[i];
+        args.weights.begin[n + 1] = args.weights.begin[n] + weights_[i].dim(0);
+      }
+      emit(steps, [args](cudaStream_t stream) { launch_gemv(args, stream); });
+    }
+    return;
+  }
+  int64_t first = 0;
+  for (const Tensor& weight : weights_) {
+    const int64_t n = weight.dim(0), k = k_, rows = rows_;
+    if (products_ == Products::f32) {
+      emit(steps, [=](cudaStream_t stream) {
+        launch_matmul(weight.type.dtype->id, weight.data, x.x, y + first, tokens, n, k, rows, stream);
+      });
+    } else if (const void* half = half_of(weight, steps)) {
+      emit(steps, [=, product = half_product(tokens.capacity, n, k, rows)](cudaStream_t stream) {
+        product(x.f16.x, half, y + first, stream);
+      });
+    } else {
+      for (int64_t begin = 0; begin < n; begin += panel_rows(k)) {
+        const int64_t end = std::min(n, begin + panel_rows(k));
+        auto* panel = reinterpret_cast<uint16_t*>(workspace);
+        emit(steps, [=, product = half_product(tokens.capacity, end - begin, k, rows)](cudaStream_t stream) {
+          const uint32_t type = weight.type.dtype->id;
+          if (gemv_wants_q8(type)) {
+            launch_expand(type, weight.data, n, k, begin, end, panel, stream);
+          } else {
+            launch_decode_half(type, weight.data + static_cast<size_t>(begin) * weight.type.row_bytes(), panel,
+                               (end - begin) * k, stream);
+          }
+          product(x.f16.x, panel, y + first + begin, stream);
+        });
+      }
+    }
+    first += n;
+  }
+}
+
+void Projection::finish(const Activations& x, Extent tokens, float* y, Steps& steps) const {
+  int64_t first = 0;
+  const bool whole = whole_bias_ != nullptr || biases_.empty() || biases_[0] == nullptr;
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    const int64_t n = whole ? rows_ : weights_[i].dim(0);
+    emit(steps, [=, unscale = x.f16.unscale, bias = biases_[i], rows = rows_](cudaStream_t stream) {
+      launch_finish(y + first, unscale, bias, tokens, n, rows, stream);
+    });
+    first += n;
+    if (whole) break;
+  }
+}
+
+}  // namespace weft::cuda

@@ -1,0 +1,87 @@
+// Activations times weights given as row blocks: what every projection is made of, in three ways.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backends/cuda/device/gemv.h"
+#include "graph/backend.h"
+
+namespace weft::cuda {
+
+enum class Products : uint8_t {
+  f32,   // plain kernels, weights as they are stored: any number of tokens, any type
+  gemv,  // few tokens, f32 activations, f32, f16 or bf16 weights
+  int8,  // few tokens, 8-bit activations for quantized weights
+  half,  // many tokens, f16 activations and weights, by cuBLASLt
+};
+
+/// Up to this many tokens, weights are streamed a pass for every 8 of them; beyond, f16 copies pay.
+constexpr int64_t kFewTokens = 16;
+
+std::string kernel_name(std::string_view ops, Products products);
+Arithmetic arithmetic_of(Products products);
+/// The layouts of the weights in these slots of the first node.
+std::function<const Layout*(const Match&, size_t, size_t, const TensorType&)> layout_of(
+    Products products, std::initializer_list<size_t> slots);
+/// Why a kernel cannot multiply by the weights of these slots of the first node, if it cannot.
+std::optional<std::string> refuses_weights(const Match& match, std::initializer_list<size_t> slots, Products products);
+
+/// Why the bias of a weight is not one vector, or one for each of its blocks.
+std::optional<std::string> refuses_bias(const Match& match, size_t weight, size_t bias);
+
+/// Activations [T, k] in the form a product takes, in the workspace.
+struct Activations {
+  const float* x = nullptr;
+  Q8Rows q8 = {};
+  F16Rows f16 = {};
+
+  /// Bytes of the form, a multiple of 256.
+  static size_t bytes(Products products, int64_t tokens, int64_t k);
+  /// The form at `memory`, to be written by a norm or an activation; `x`, the f32 rows, may be elsewhere.
+  static Activations at(Products products, std::byte* memory, const float* x, int64_t tokens, int64_t k);
+};
+
+/// What is done to the rows of a product as they are written. Only gemv and int8 do it in the same kernel.
+struct Epilogue {
+  bool gated = false;
+  Act act = Act::none;
+  float alpha = 0, limit = 0;
+  Residual residual = {};
+  bool adds = false;
+};
+
+/// A weight as a list of row blocks, and its bias.
+class Projection {
+ public:
+  /// `bias` is absent, one vector, or one for each block.
+  Projection(Products products, std::span<const Tensor> weights, std::span<const Tensor> bias);
+
+  int64_t rows() const { return rows_; }
+  int64_t k() const { return k_; }
+  /// The bias as one vector, or null; only of a whole one.
+  const float* bias() const { return whole_bias_; }
+
+  /// y [T, rows] (half of them, gated) = epilogue(x W^T + bias). f32 and half: y is x W^T alone, half still to be
+  /// multiplied by f16.unscale, and the caller does the rest.
+  void multiply(const Activations& x, Extent tokens, const Epilogue& epilogue, float* y, std::byte* workspace,
+                Steps& steps) const;
+  /// For f32 and half: y = y * unscale + bias.
+  void finish(const Activations& x, Extent tokens, float* y, Steps& steps) const;
+
+ private:
+  Products products_;
+  std::vector<Tensor> weights_;
+  std::vector<const float*> biases_;  // of each block
+  const float* whole_bias_ = nullptr;
+  int64_t rows_ = 0, k_ = 0;
+};
+
+/// Bytes of the f16 copy a projection by `half` needs; 0 for the others.
+size_t expansion_bytes(Products products, std::span<const TensorType> weights);
+
+inline size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+}  // namespace weft::cuda

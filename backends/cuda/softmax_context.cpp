@@ -1,0 +1,119 @@
+#include "ops/softmax_context.h"
+
+#include "backends/cuda/device/flash_attention.h"
+#include "backends/cuda/glue.h"
+#include "backends/cuda/kernels.h"
+#include "backends/cuda/products.h"
+#include "backends/cuda/steps.h"
+
+namespace weft::cuda {
+namespace {
+
+using Op = SoftmaxContext;
+
+int splits_of(const TensorType& qkv, const TensorType& cache, const TensorType& table) {
+  return attention_splits(qkv.shape[0], table.shape[1] * cache.shape[2]);
+}
+
+size_t workspace(const Match& match) {
+  const auto& op = match.op<Op>();
+  const TensorType qkv = match.type(Op::kQkv);
+  return attention_workspace(qkv.shape[0], op.n_head, op.d_head,
+                             splits_of(qkv, match.type(Op::kKCache), match.type(Op::kPageTable)));
+}
+
+std::optional<std::string> refuses(const Match& match, const DeviceInfo&) {
+  const TensorType k = match.type(Op::kKCache), v = match.type(Op::kVCache);
+  if (k.dtype != v.dtype) return "keys and values are of different types";
+  if (!attention_reads(k.dtype->id, match.op<Op>().d_head)) {
+    return fmt::format("it cannot keep heads of {} in {}", match.op<Op>().d_head, k.dtype.name());
+  }
+  return std::nullopt;
+}
+
+void prepare(bool flash, const Call& call, Steps& steps) {
+  const auto& op = call.match.op<Op>();
+  const Tensor qkv = call.input(Op::kQkv), cache = call.input(Op::kKCache), table = call.input(Op::kPageTable);
+  const auto ints = [&](Op::Input slot) -> const int32_t* { return call.input(slot).as<int32_t>(); };
+  const auto floats = [&](Op::Input slot) -> const float* { return call.input(slot).as<float>(); };
+  const auto over_row = [&](Op::Input slot, int heads) {
+    const Tensor gamma = call.input(slot);
+    return gamma && heads > 1 && gamma.type.elements() == int64_t{heads} * op.d_head;
+  };
+  TensorType tokens = qkv.type;
+  tokens.rows = call.out[0].type.rows;
+  AttentionArgs args{.qkv = qkv.as<float>(),
+                     .context = call.out[0].as<float>(),
+                     .tokens = extent_of(tokens, call.live),
+                     .n_head = op.n_head,
+                     .n_kv_head = op.n_kv_head,
+                     .d = op.d_head,
+                     .k_cache = call.input(Op::kKCache).data,
+                     .v_cache = call.input(Op::kVCache).data,
+                     .cache_type = cache.type.dtype->id,
+                     .pages = cache.dim(0),
+                     .page = cache.dim(2),
+                     .positions = ints(Op::kPositions),
+                     .slots = ints(Op::kSlots),
+                     .sequence_ids = ints(Op::kSequenceIds),
+                     .kv_lengths = ints(Op::kKvLengths),
+                     .page_table = table.as<int32_t>(),
+                     .sequences = table.dim(0),
+                     .pages_each = table.dim(1),
+                     .q_gamma = floats(Op::kQGamma),
+                     .k_gamma = floats(Op::kKGamma),
+                     .q_gamma_row = over_row(Op::kQGamma, op.n_head),
+                     .k_gamma_row = over_row(Op::kKGamma, op.n_kv_head),
+                     .qk_norm_eps = op.qk_norm_eps,
+                     .rotary = op.rotary_dim == 0 ? 0 : static_cast<int>(op.rotary),
+                     .rotary_dim = op.rotary_dim,
+                     .rope_theta = static_cast<double>(op.rope_theta),
+                     .rope_attn_scale = op.rope_attn_scale,
+                     .rope_factors = floats(Op::kRopeFactors),
+                     .scale = op.scale,
+                     .softcap = op.softcap,
+                     .alibi_scale = op.alibi_scale,
+                     .window = op.window,
+                     .alibi = op.alibi,
+                     .sinks = floats(Op::kSinks),
+                     .queries = reinterpret_cast<float*>(call.workspace),
+                     .splits = splits_of(qkv.type, cache.type, table.type)};
+  args.partial = reinterpret_cast<float*>(
+      call.workspace + aligned(static_cast<size_t>(qkv.dim(0)) * static_cast<size_t>(op.n_head * op.d_head) * 4));
+  emit(steps, [args, flash](cudaStream_t stream) {
+    launch_append(args, stream);
+    if (args.context == nullptr) return;
+    flash ? launch_flash(args, stream) : launch_attend(args, stream);
+  });
+}
+
+}  // namespace
+
+Kernel softmax_context() {
+  return {.name = "softmax_context.f32",
+          .covers = {Op::name},
+          .arithmetic = Arithmetic::f32,
+          .refuses = refuses,
+          .layout = nullptr,
+          .workspace = workspace,
+          .prepare = [](const Call& call, Steps& steps) { prepare(false, call, steps); }};
+}
+
+Kernel flash_attention() {
+  return {.name = "softmax_context.flash",
+          .covers = {Op::name},
+          .arithmetic = Arithmetic::half,
+          .refuses = [](const Match& match, const DeviceInfo& device) -> std::optional<std::string> {
+            const int64_t tokens = match.type(Op::kQkv).shape[0];
+            if (tokens <= kFewTokens) return fmt::format("{} tokens are few", tokens);
+            if (!flash_reads(match.type(Op::kKCache).dtype->id, match.op<Op>().d_head)) {
+              return fmt::format("it cannot read heads of {}", match.op<Op>().d_head);
+            }
+            return refuses(match, device);
+          },
+          .layout = nullptr,
+          .workspace = workspace,
+          .prepare = [](const Call& call, Steps& steps) { prepare(true, call, steps); }};
+}
+
+}  // namespace weft::cuda
