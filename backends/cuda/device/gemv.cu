@@ -14,6 +14,13 @@ namespace {
 
 constexpr int kWarps = 8;  // a block
 
+/// A pass is made for M vectors; those past the last are the last again, and nobody keeps their sums.
+template <int M>
+__device__ int vector_of(const GemvArgs& a, int t) {
+  const int last = static_cast<int>(a.tokens.capacity) - 1;
+  return M == 1 || t < last ? t : last;
+}
+
 struct Place {
   int block = 0;
   int64_t row = 0;  // in the block
@@ -54,13 +61,15 @@ struct Quantized {
     const int stride = static_cast<int>(a.q8.stride);
 #pragma unroll
     for (int t = 0; t < M; ++t) {
+      const int token = vector_of<M>(a, t);
       const auto run = [&](int r) {
         const int c = column_of<F>(u, r);
-        const int4 x = *reinterpret_cast<const int4*>(a.q8.q + t * stride + c / 16 % 4 * (stride / 4) + c / 64 * 16);
+        const int4 x =
+            *reinterpret_cast<const int4*>(a.q8.q + token * stride + c / 16 % 4 * (stride / 4) + c / 64 * 16);
         const int* w = q + r * 4;
         return __dp4a(w[0], x.x, __dp4a(w[1], x.y, __dp4a(w[2], x.z, __dp4a(w[3], x.w, 0))));
       };
-      const auto group_of = [&](int r) { return a.q8.groups[t * (stride / 32) + column_of<F>(u, r) / 32]; };
+      const auto group_of = [&](int r) { return a.q8.groups[token * (stride / 32) + column_of<F>(u, r) / 32]; };
       if constexpr (F::kGroup == 32) {
 #pragma unroll
         for (int g = 0; g < kGroups; ++g) {
@@ -114,7 +123,7 @@ struct Plain {
   __device__ static void add(const Unit& unit, int u, const GemvArgs& a, float (&sums)[M]) {
 #pragma unroll
     for (int t = 0; t < M; ++t) {
-      const auto* x = reinterpret_cast<const float4*>(a.x + t * a.weights.k + u * 8);
+      const auto* x = reinterpret_cast<const float4*>(a.x + vector_of<M>(a, t) * a.weights.k + u * 8);
       const float4 x0 = x[0], x1 = x[1];
       const float xs[8] = {x0.x, x0.y, x0.z, x0.w, x1.x, x1.y, x1.z, x1.w};
 #pragma unroll
