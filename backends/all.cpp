@@ -36,8 +36,7 @@ std::vector<std::unique_ptr<Backend>> make_backends(const Env& env, const Backen
   std::vector<std::unique_ptr<Backend>> backends;
   if (wanted("cuda")) backends.push_back(load_cuda_backend({.memory_limit = options.gpu_memory}));
   if (wanted("cpu"))
-    backends.push_back(
-        make_cpu_backend({.threads = threads_that_help(options.threads), .isa = env.cpu_isa, .pack = options.pack}));
+    backends.push_back(make_cpu_backend({.threads = threads_that_help(options.threads), .isa = env.cpu_isa}));
   if (wanted("ref")) backends.push_back(make_ref_backend());
   return backends;
 }

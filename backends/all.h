@@ -11,8 +11,7 @@
 namespace weft {
 
 struct BackendOptions {
-  int threads = 0;   // of the cpu backend; 0, or more than there are: the physical cores this process may use
-  bool pack = true;  // kernels may ask for packed copies of weights
+  int threads = 0;  // of the cpu backend; 0, or more than there are: the physical cores this process may use
   size_t gpu_memory = SIZE_MAX;  // bytes of each GPU that may be used
 };
 

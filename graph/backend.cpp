@@ -20,8 +20,8 @@ double tolerance(Arithmetic arithmetic) {
   return 0;
 }
 
-double predict_us(const Cost& cost, const DeviceInfo& device) {
-  return std::max(cost.bytes() / device.bandwidth_gbps / 1e3, cost.flops / device.gflops / 1e3) + device.launch_us;
+double predict_us(const Cost& cost, const DeviceInfo& device, Arithmetic arithmetic) {
+  return std::max(cost.bytes() / device.bandwidth_gbps, cost.flops / device.rate(arithmetic)) / 1e3 + device.launch_us;
 }
 
 std::vector<Device> devices_of(std::span<const std::unique_ptr<Backend>> backends) {

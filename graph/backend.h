@@ -15,26 +15,32 @@
 
 namespace weft {
 
-struct DeviceInfo {
-  std::string name;            // "cpu", "cuda:0"
-  std::string description;     // "Intel Xeon, 2 threads, avx512"
-  double bandwidth_gbps = 10;  // memory read, GB/s (1e9 bytes)
-  double gflops = 50;          // f32-class arithmetic, GFLOP/s
-  double launch_us = 1;        // fixed cost of a step
-  size_t memory_bytes = 0;     // free for weights, state and arena
-  size_t alignment = 64;       // of every offset in an arena, a power of two
-  int threads = 1;             // that work on it, where that is a choice (cpu)
-  bool host_memory = true;     // addresses are host addresses: mapped weights are used in place
-  double link_gbps = 0;        // GB/s to and from host memory; 0 = it is host memory
-  double link_latency_us = 0;
-};
-
 /// What a kernel's arithmetic allows its result to differ by; finest first.
 enum class Arithmetic : uint8_t {
   f64,   // f64 accumulation: the oracle
   f32,   // f32 activations and accumulation
   half,  // 16-bit activations, f32 accumulation
   int8,  // 8-bit activations
+};
+
+struct DeviceInfo {
+  std::string name;            // "cpu", "cuda:0"
+  std::string description;     // "Intel Xeon, 2 threads, avx512"
+  double bandwidth_gbps = 10;  // memory read, GB/s (1e9 bytes)
+  double gflops = 50;          // f32-class arithmetic, GFLOP/s
+  double int8_gops = 0;        // 8-bit dot products, GOP/s; 0 = none
+  double launch_us = 1;        // fixed cost of a step
+  size_t memory_bytes = 0;     // free for copies of weights, state and arena
+  size_t alignment = 64;       // of every offset in an arena, a power of two
+  int threads = 1;             // that work on it, where that is a choice (cpu)
+  bool host_memory = true;     // addresses are host addresses: mapped weights are used in place
+  double link_gbps = 0;        // GB/s to and from host memory; 0 = it is host memory
+  double link_latency_us = 0;
+
+  /// Operations per nanosecond of a kernel's arithmetic.
+  double rate(Arithmetic arithmetic) const {
+    return arithmetic == Arithmetic::int8 && int8_gops > 0 ? int8_gops : gflops;
+  }
 };
 
 /// Largest |got - expected| that passes, relative to the largest |expected| of the tensor.
@@ -116,6 +122,9 @@ struct Kernel {
   /// The layout it wants for a weight of that type (node of the chain, slot); null pointer: as stored. Null: all as
   /// stored.
   std::function<const Layout*(const Match&, size_t node, size_t slot, const TensorType& weight)> layout;
+  const Layout* layout_for(const Match& match, size_t node, size_t slot, const TensorType& weight) const {
+    return layout ? layout(match, node, slot, weight) : nullptr;
+  }
   /// Bytes of scratch it needs. Null: none.
   std::function<size_t(const Match&)> workspace;
   /// Emits the work. Runs once per plan.
@@ -147,8 +156,11 @@ class Backend {
   virtual std::unique_ptr<Steps> begin(int device) = 0;
   virtual std::unique_ptr<Segment> finish(std::unique_ptr<Steps> steps) = 0;
 
-  /// Measures bandwidth and arithmetic rate of a device and updates devices(); quick (well under a second).
-  virtual void calibrate(int /*device*/) {}
+  /// Measures bandwidth and arithmetic rates of a device and updates devices(); quick (about a second). `working_set`:
+  /// bytes that are read over and over, such as a model's weights; 0 = more than caches hold.
+  virtual void calibrate(int /*device*/, size_t /*working_set*/ = 0) {}
+  /// The same measurements at several sizes, as a table to print; a few seconds.
+  virtual std::string limits_table(int /*device*/) { return {}; }
 };
 
 struct Device {

@@ -55,7 +55,9 @@ inline double live_bytes(const TensorType& type, const Workload& workload) {
 
 struct DeviceInfo;
 
-/// Microseconds: max(bytes / bandwidth, flops / rate) + launch.
-double predict_us(const Cost& cost, const DeviceInfo& device);
+enum class Arithmetic : uint8_t;
+
+/// Microseconds: max(bytes / bandwidth, flops / rate of that arithmetic) + launch.
+double predict_us(const Cost& cost, const DeviceInfo& device, Arithmetic arithmetic);
 
 }  // namespace weft

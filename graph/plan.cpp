@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "graph/size_text.h"
+
 namespace weft {
 namespace {
 
@@ -32,8 +34,8 @@ std::string dump_plan(const Plan& plan) {
                                  plan.workload.kv_length, plan.predicted_us);
   for (size_t d = 0; d < plan.devices.size(); ++d) {
     const auto& b = plan.bytes[d];
-    text += fmt::format("device {} {}: weights {} B, state {} B, arena {} B, constants {} B\n", d,
-                        plan.devices[d].info().name, b.weight, b.state, b.arena, b.constant);
+    text += fmt::format("device {} {}: weights {} B mapped and {} B copied, state {} B, arena {} B, constants {} B\n",
+                        d, plan.devices[d].info().name, b.mapped, b.copied, b.state, b.arena, b.constant);
   }
   for (size_t i = 0; i < plan.segments.size(); ++i) {
     const SegmentPlan& segment = plan.segments[i];
@@ -82,6 +84,18 @@ std::string dump_memory(const Plan& plan) {
       text += fmt::format("  {:>12} +{:<12} steps {:>5}..{:<5} workspace of {}\n", step.workspace_offset,
                           step.workspace_bytes, s, s, step.kernel->name);
     }
+  }
+  return text;
+}
+
+std::string memory_forecast(const Plan& plan, std::span<const size_t> limits) {
+  constexpr std::string_view kRow = "  {:<10} {:>14} {:>14} {:>12} {:>12} {:>12} {:>12}\n";
+  std::string text =
+      fmt::format(kRow, "device", "weights mapped", "weights copied", "KV cache", "workspace", "must be free", "free");
+  for (size_t d = 0; d < plan.devices.size(); ++d) {
+    const Plan::DeviceBytes& b = plan.bytes[d];
+    text += fmt::format(kRow, plan.devices[d].info().name, size_text(b.mapped), size_text(b.copied), size_text(b.state),
+                        size_text(b.arena + b.constant), size_text(b.total()), size_text(limits[d]));
   }
   return text;
 }

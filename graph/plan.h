@@ -17,6 +17,7 @@ namespace weft {
 struct CompileOptions {
   Workload workload;                                       // what the plan will mostly run: decides placement
   bool fallback = false;                                   // lower everything that has a fallback
+  bool pack = true;                                        // host devices may keep packed copies of mapped weights
   std::map<std::string, std::string, std::less<>> kernel;  // op -> part of the kernel name it may use
   /// "PATTERN=device": nodes whose "scope.op" matches the glob go there. First match wins.
   std::vector<std::pair<std::string, std::string>> place;
@@ -82,10 +83,14 @@ struct Plan {
   std::vector<std::vector<ValueSlot>> slots;  // [device][value index]
 
   struct DeviceBytes {
-    size_t arena = 0, constant = 0, weight = 0, state = 0;
-    size_t total() const { return arena + constant + weight + state; }
+    size_t arena = 0, constant = 0, state = 0;
+    size_t mapped = 0;  // weights read where the file is mapped: their pages come and go
+    size_t copied = 0;  // weights packed or uploaded
+    /// What the device must have free.
+    size_t total() const { return arena + constant + state + copied; }
   };
   std::vector<DeviceBytes> bytes;  // by device
+  bool packs = true;               // CompileOptions::pack, or false where packed copies did not fit
 
   /// Sum over steps and copies under the plan's workload, microseconds.
   double predicted_us = 0;
@@ -96,5 +101,8 @@ inline constexpr size_t kLiveBytes = 2 * sizeof(int32_t);
 
 std::string dump_plan(const Plan& plan);
 std::string dump_memory(const Plan& plan);
+/// What the plan takes of each device's memory: a table of weights, KV cache and workspace. `limits` is bytes by
+/// device.
+std::string memory_forecast(const Plan& plan, std::span<const size_t> limits);
 
 }  // namespace weft

@@ -101,7 +101,7 @@ void Runner::bind_segment(const SegmentPlan& segment, std::span<const size_t> st
         std::vector<Tensor> items;
         for (const Value& value : node.in.list(slot)) {
           const bool inside = n > 0 && std::ranges::find(step.match.nodes, value.node) != step.match.nodes.end();
-          const Layout* layout = step.kernel->layout ? step.kernel->layout(step.match, n, slot, value.type()) : nullptr;
+          const Layout* layout = step.kernel->layout_for(step.match, n, slot, value.type());
           items.push_back(inside ? Tensor{value.type()} : tensor_of(value, segment.device, layout));
         }
         in.add(items);
@@ -244,15 +244,16 @@ void Runner::run_observed(const Workload& live) {
       const Node& n = plan_.graph->node(id);
       cost += n.op->cost(n.attrs.get(), n.in.map([](const Value& v) { return v.type(); }), n.out, live);
     }
-    runtime_.trace().record({.op = std::string(node.op->name),
-                             .scope = std::string(plan_.graph->scope_name(node)),
-                             .kernel = step.kernel->name,
-                             .device = device.info().name,
-                             .lowered = node.lowered_from != nullptr,
-                             .start_us = start,
-                             .time_us = time,
-                             .cost = cost,
-                             .limit_us = predict_us(cost, device.info()) - device.info().launch_us});
+    runtime_.trace().record(
+        {.op = std::string(node.op->name),
+         .scope = std::string(plan_.graph->scope_name(node)),
+         .kernel = step.kernel->name,
+         .device = device.info().name,
+         .lowered = node.lowered_from != nullptr,
+         .start_us = start,
+         .time_us = time,
+         .cost = cost,
+         .limit_us = predict_us(cost, device.info(), step.kernel->arithmetic) - device.info().launch_us});
   }
 }
 

@@ -9,6 +9,7 @@ namespace weft {
 Runtime::Runtime(Env env, std::vector<std::unique_ptr<Backend>> backends)
     : env_(std::move(env)), backends_(std::move(backends)), devices_(devices_of(backends_)) {
   if (env_.debug < 1) return;
+  if (env_.debug >= 2) calibrate();  // the table states shares of the limit
   for (const auto& backend : backends_) {
     if (const std::string reason = backend->absent(); !reason.empty()) fmt::print(stderr, "weft: {}\n", reason);
   }
@@ -17,6 +18,10 @@ Runtime::Runtime(Env env, std::vector<std::unique_ptr<Backend>> backends)
     fmt::print(stderr, "weft: device {}: {}, {:.1f} GiB free\n", info.name, info.description,
                static_cast<double>(info.memory_bytes) / (1 << 30));
   }
+}
+
+void Runtime::calibrate(size_t working_set) {
+  for (const Device& device : devices_) device.backend->calibrate(device.index, working_set);
 }
 
 Runtime::~Runtime() {

@@ -24,6 +24,8 @@ class Runtime {
   /// The devices of one backend, or for "auto" every device but the oracle's. Throws Error if there is none.
   std::vector<Device> devices(std::string_view backend) const;
   Trace& trace() { return trace_; }
+  /// Measures every device, for predictions and shares of the limit; about a second. See Backend::calibrate.
+  void calibrate(size_t working_set = 0);
 
  private:
   Env env_;

@@ -1,91 +1,95 @@
 #include "backends/cpu/calibrate.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <chrono>
-#include <memory>
 #include <vector>
 
 #include "backends/cpu/steps.h"
-#include "ops/quant/f32.h"
 
 namespace weft::cpu {
 namespace {
 
-/// Shortest of a few runs: everything else on the machine only ever adds time.
+/// Shortest of a few runs on the first `threads` of the team: everything else on the machine only ever adds time. One
+/// run more comes before, uncounted.
 template <typename F>
-double best_seconds(int runs, F f) {
+double best_seconds(Team& team, int threads, F member) {
   using Clock = std::chrono::steady_clock;
   double best = 1e30;
-  for (int i = 0; i < runs; ++i) {
+  for (int run = 0; run < 8; ++run) {
     const auto start = Clock::now();
-    f();
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
+    team.run([&](int thread, int) {
+      if (thread < threads) member(thread);
+    });
+    if (run > 0) best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
   }
   return best;
 }
 
-RowBlock f32_rows(const float* data, int64_t k) {
-  return {.data = reinterpret_cast<const std::byte*>(data),
-          .row_bytes = static_cast<size_t>(k) * sizeof(float),
-          .format = Format::f32,
-          .block_elems = 1,
-          .block_bytes = sizeof(float),
-          .decode = quant::f32.decode};
+/// Operations per nanosecond of a probe that returns how many it did.
+double rate(Team& team, int threads, double (*probe)(int64_t)) {
+  constexpr int64_t kRepeats = 400'000;  // a few milliseconds
+  std::vector<double> done(static_cast<size_t>(threads));
+  const double seconds =
+      best_seconds(team, threads, [&](int thread) { done[static_cast<size_t>(thread)] = probe(kRepeats); });
+  double total = 0;
+  for (const double ops : done) total += ops;
+  return total / seconds / 1e9;
+}
+
+std::span<const float> share(std::span<const float> data, int thread, int threads) {
+  const auto n = static_cast<int64_t>(data.size());
+  const auto first = static_cast<size_t>(share_begin(n, thread, threads));
+  return data.subspan(first, static_cast<size_t>(share_begin(n, thread + 1, threads)) - first);
 }
 
 }  // namespace
 
-double measure_read_gbps(Team& team, const IsaKernels& isa) {
-  constexpr int64_t kK = 4096, kRows = 4096;  // 64 MiB
-  const std::unique_ptr<float[]> w(new float[kK * kRows]);
-  const std::vector<float> x(kK, 0.5f);
-  std::vector<float> out(kRows);
-  const auto over_share = [&](auto f) {
-    team.run([&](int thread, int n) { f(share_begin(kRows, thread, n), share_begin(kRows, thread + 1, n)); });
-  };
-  over_share([&](int64_t first, int64_t last) { std::fill(w.get() + first * kK, w.get() + last * kK, 0.25f); });
-  const double seconds = best_seconds(4, [&] {
-    over_share([&](int64_t first, int64_t last) {
-      isa.matmul({.x = x.data(),
-                  .x_stride = kK,
-                  .n_tokens = 1,
-                  .k = kK,
-                  .w = f32_rows(w.get() + first * kK, kK),
-                  .n_rows = last - first,
-                  .out = out.data() + first,
-                  .out_stride = kRows,
-                  .scratch = nullptr});  // one token needs none
-    });
+void fill(Team& team, std::span<float> data) {
+  team.run([&](int thread, int n) {
+    const auto mine = share(data, thread, n);
+    std::fill_n(const_cast<float*>(mine.data()), mine.size(), 0.25f);
   });
-  return static_cast<double>(kK * kRows) * sizeof(float) / seconds / 1e9;
 }
 
-double measure_gflops(Team& team, const IsaKernels& isa) {
-  constexpr int64_t kK = kChunk, kN = kTileRows, kT = kTokenTile, kRepeats = 32;
-  const std::vector<float> x(kT * kK, 0.5f), w(kN * kK, 0.25f);
-  struct Own {
-    std::vector<float> out = std::vector<float>(kT * kN);
-    std::vector<float> scratch = std::vector<float>(kMatmulScratch / sizeof(float));
-  };
-  std::vector<Own> own(static_cast<size_t>(team.size()));
-  int granted = 1;
-  const double seconds = best_seconds(5, [&] {
-    team.run([&](int thread, int n) {
-      if (thread == 0) granted = n;
-      Own& mine = own[static_cast<size_t>(thread)];
-      for (int64_t i = 0; i < kRepeats; ++i) {
-        isa.matmul({.x = x.data(),
-                    .x_stride = kK,
-                    .n_tokens = kT,
-                    .k = kK,
-                    .w = f32_rows(w.data(), kK),
-                    .n_rows = kN,
-                    .out = mine.out.data(),
-                    .out_stride = kN,
-                    .scratch = reinterpret_cast<std::byte*>(mine.scratch.data())});
-      }
-    });
+double measure_read_gbps(Team& team, const IsaKernels& isa, std::span<const float> data, int threads) {
+  const auto repeats = static_cast<int>(std::max<size_t>(1, (size_t{64} << 20) / data.size_bytes()));
+  std::vector<float> sums(static_cast<size_t>(threads));
+  const double seconds = best_seconds(team, threads, [&](int thread) {
+    const auto mine = share(data, thread, threads);
+    for (int i = 0; i < repeats; ++i) {
+      sums[static_cast<size_t>(thread)] += isa.read_all(mine.data(), static_cast<int64_t>(mine.size()));
+    }
   });
-  return 2.0 * kT * kK * kN * kRepeats * granted / seconds / 1e9;
+  return static_cast<double>(data.size_bytes()) * repeats / seconds / 1e9;
+}
+
+double measure_gflops(Team& team, const IsaKernels& isa, int threads) { return rate(team, threads, isa.multiply_add); }
+
+double measure_int8_gops(Team& team, const IsaKernels& isa, int threads) {
+  return isa.dot_bytes != nullptr ? rate(team, threads, isa.dot_bytes) : 0;
+}
+
+std::string measure_table(Team& team, const IsaKernels& isa, std::span<float> data) {
+  constexpr size_t kSizes[] = {size_t{256} << 10, size_t{4} << 20, size_t{64} << 20, size_t{256} << 20,
+                               size_t{1} << 30};
+  fill(team, data);
+  std::string text = fmt::format("    {:<8}", "threads");
+  for (const size_t bytes : kSizes)
+    text += fmt::format("{:>9}", fmt::format("{} MiB", static_cast<double>(bytes) / (1 << 20)));
+  text += fmt::format("   GB/s read{:>12}{:>12}\n", "f32 GFLOP/s", "int8 GOP/s");
+  for (int threads = 1; threads <= team.size();
+       threads = threads < team.size() ? std::min(2 * threads, team.size()) : threads + 1) {
+    text += fmt::format("    {:<8}", threads);
+    for (const size_t bytes : kSizes) {
+      if (bytes > data.size_bytes()) text += fmt::format("{:>9}", "-");
+      else text += fmt::format("{:>9.1f}", measure_read_gbps(team, isa, data.first(bytes / sizeof(float)), threads));
+    }
+    text +=
+        fmt::format("{:>24.0f}{:>12.0f}\n", measure_gflops(team, isa, threads), measure_int8_gops(team, isa, threads));
+  }
+  return text;
 }
 
 }  // namespace weft::cpu

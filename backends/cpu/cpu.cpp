@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -15,12 +16,12 @@
 namespace weft {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kHugePage = size_t{2} << 20, kMostProbed = size_t{1} << 30;
 
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(const CpuOptions& options)
-      : isa_(cpu::choose_isa(options.isa)), team_(options.threads), kernels_(cpu::list_kernels(isa_, options.pack)) {
+      : isa_(cpu::choose_isa(options.isa)), team_(options.threads), kernels_(cpu::list_kernels(isa_)) {
     device_.name = "cpu";
     device_.description =
         fmt::format("{}, {} thread{}, {}", cpu::cpu_name(), team_.size(), team_.size() == 1 ? "" : "s", isa_.name);
@@ -74,12 +75,29 @@ class CpuBackend : public Backend {
     return std::make_unique<cpu::CpuSegment>(std::move(static_cast<cpu::CpuSteps&>(*steps)));
   }
 
-  void calibrate(int) override {
-    device_.bandwidth_gbps = cpu::measure_read_gbps(team_, isa_);
-    device_.gflops = cpu::measure_gflops(team_, isa_);
+  void calibrate(int, size_t working_set) override {
+    const Buffer buffer = probe_memory(working_set > 0 ? working_set : size_t{256} << 20);
+    const std::span<float> data = floats(buffer);
+    cpu::fill(team_, data);
+    device_.bandwidth_gbps = cpu::measure_read_gbps(team_, isa_, data, team_.size());
+    device_.gflops = cpu::measure_gflops(team_, isa_, team_.size());
+    device_.int8_gops = cpu::measure_int8_gops(team_, isa_, team_.size());
+  }
+  std::string limits_table(int) override {
+    const Buffer buffer = probe_memory(kMostProbed);
+    return cpu::measure_table(team_, isa_, floats(buffer));
   }
 
  private:
+  /// At most a quarter of what is free, and of what takes long to fill.
+  Buffer probe_memory(size_t bytes) {
+    return allocate(0, std::clamp(bytes, size_t{1} << 20,
+                                  std::min(kMostProbed, std::max(device_.memory_bytes / 4, size_t{1} << 20))));
+  }
+  static std::span<float> floats(const Buffer& buffer) {
+    return {reinterpret_cast<float*>(buffer.data()), buffer.bytes() / sizeof(float)};
+  }
+
   /// The pages that lie within a range, as another range.
   static std::pair<std::byte*, std::byte*> whole_pages(std::byte* data, size_t bytes) {
     const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), at = reinterpret_cast<uintptr_t>(data);

@@ -9,9 +9,8 @@
 namespace weft {
 
 struct CpuOptions {
-  int threads = 0;   // 0: physical cores this process may use
-  std::string isa;   // empty: the best the machine has
-  bool pack = true;  // false: only kernels that read weights as they are stored
+  int threads = 0;  // 0: physical cores this process may use
+  std::string isa;  // empty: the best the machine has
 };
 
 /// Throws Error if the machine lacks the instruction set.

@@ -24,7 +24,7 @@ Kernel moe_route(const IsaKernels& isa);
 Kernel moe_experts(const IsaKernels& isa, Products products);
 Kernel embedding(const IsaKernels& isa);
 
-/// All of them for one instruction set, then the primitives. `pack`: with those that read packed weights.
-std::vector<Kernel> list_kernels(const IsaKernels& isa, bool pack);
+/// All of them for one instruction set, then the primitives.
+std::vector<Kernel> list_kernels(const IsaKernels& isa);
 
 }  // namespace weft::cpu

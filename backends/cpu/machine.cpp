@@ -30,12 +30,15 @@ std::string field_of(const std::string& text, std::string_view key) {
   return at == std::string::npos ? std::string{} : text.substr(at, text.find('\n', at) - at);
 }
 
-/// The directories of this process's cgroup (version 2), innermost first: a limit may sit at any level.
-std::vector<std::string> cgroup_directories() {
+/// The directories of this process's cgroup, innermost first: a limit may sit at any level. `controller` is empty for
+/// version 2.
+std::vector<std::string> cgroup_directories(std::string_view controller = "") {
   std::vector<std::string> directories;
-  std::string path = field_of(read_file("/proc/self/cgroup"), "0::");
+  std::string path =
+      field_of(read_file("/proc/self/cgroup"), controller.empty() ? "0::" : fmt::format(":{}:", controller));
+  const std::string root = controller.empty() ? "/sys/fs/cgroup" : fmt::format("/sys/fs/cgroup/{}", controller);
   for (;;) {
-    directories.push_back("/sys/fs/cgroup" + path + (path.ends_with('/') ? "" : "/"));
+    directories.push_back(root + path + (path.ends_with('/') ? "" : "/"));
     if (path.empty() || path == "/") return directories;
     path.erase(path.rfind('/'));
   }
@@ -88,6 +91,14 @@ int64_t parse_bytes(std::string_view text) {
   return error == std::errc{} && value > 0 ? value : -1;
 }
 
+int64_t file_pages(const std::string& stat, const std::string& prefix) {
+  int64_t bytes = 0;
+  for (const char* list : {"inactive_file", "active_file"}) {
+    bytes += std::max<int64_t>(parse_bytes(field_of("\n" + stat, fmt::format("\n{}{} ", prefix, list))), 0);
+  }
+  return bytes;
+}
+
 int usable_cores() {
   std::set<std::string> cores;  // named by the cpus that share the core
   for (const int cpu : allowed_cpus()) {
@@ -103,10 +114,17 @@ int usable_cores() {
 size_t usable_memory() {
   const int64_t kib = parse_bytes(field_of(read_file("/proc/meminfo"), "MemAvailable"));
   int64_t bytes = kib > 0 ? kib * 1024 : int64_t{1} << 30;
-  for (const std::string& directory : cgroup_directories()) {
-    const int64_t limit = parse_bytes(read_file(directory + "memory.max"));
-    const int64_t used = parse_bytes(read_file(directory + "memory.current"));
-    if (limit > 0) bytes = std::min(bytes, std::max<int64_t>(limit - std::max<int64_t>(used, 0), 0));
+  const auto limited = [&](const std::string& directory, const char* limit_file, const char* used_file,
+                           const char* prefix) {
+    const int64_t limit = parse_bytes(read_file(directory + limit_file));
+    if (limit <= 0) return;
+    const int64_t used = std::max<int64_t>(parse_bytes(read_file(directory + used_file)), 0);
+    bytes =
+        std::min(bytes, std::max<int64_t>(limit - used + file_pages(read_file(directory + "memory.stat"), prefix), 0));
+  };
+  for (const std::string& directory : cgroup_directories()) limited(directory, "memory.max", "memory.current", "");
+  for (const std::string& directory : cgroup_directories("memory")) {
+    limited(directory, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_");
   }
   return static_cast<size_t>(bytes);
 }

@@ -12,7 +12,7 @@ namespace weft::cpu {
 /// rounded up, at least 1.
 int usable_cores();
 
-/// Bytes that can be allocated now: MemAvailable, at most what the cgroup's limit leaves.
+/// Bytes that can be allocated now: MemAvailable, at most what the cgroup's limit leaves. Pages of files give way.
 size_t usable_memory();
 
 /// "Intel(R) Xeon(R) Processor"
@@ -21,5 +21,7 @@ std::string cpu_name();
 // Parsers, apart from the files they read. -1: no limit.
 double parse_cpu_max(std::string_view text);  // "200000 100000" -> 2 cores
 int64_t parse_bytes(std::string_view text);   // "max" or a number
+/// Bytes of cached file pages that a cgroup's memory.stat tells of; `prefix` is "total_" in version 1.
+int64_t file_pages(const std::string& stat, const std::string& prefix);
 
 }  // namespace weft::cpu

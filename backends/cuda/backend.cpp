@@ -161,7 +161,7 @@ class CudaBackend : public Backend {
     return std::make_unique<CudaSegment>(std::move(static_cast<CudaSteps&>(*steps)));
   }
 
-  void calibrate(int device) override {
+  void calibrate(int device, size_t) override {
     at(device).select();
     measure(infos_[static_cast<size_t>(device)], at(device).stream());
   }

@@ -25,8 +25,9 @@ struct Row {
 class Bench {
  public:
   Bench(Engine& engine, const Options& options) : session_(engine.session()), options_(options) {
-    for (const Device& device : session_.devices()) device.backend->calibrate(device.index);
+    engine.runtime().calibrate(engine.model().weight_bytes());
     device_ = session_.devices().front().info();
+    for (const Step& step : session_.decode_plan().steps) arithmetic_ = std::max(arithmetic_, step.kernel->arithmetic);
     for (int64_t b = 0; b < options.batch; ++b) sequences_.push_back(session_.open_sequence());
   }
 
@@ -63,6 +64,11 @@ class Bench {
     return row(fmt::format("tg{}{}", n, batch > 1 ? fmt::format("x{}", batch) : ""), static_cast<double>(n * batch),
                seconds, cost);
   }
+
+  /// What the shares are shares of, measured in this run.
+  double limit_gb_per_s() const { return device_.bandwidth_gbps; }
+  double limit_tflop_per_s() const { return device_.rate(arithmetic_) / 1e3; }
+  std::string_view limit_arithmetic() const { return arithmetic_ == Arithmetic::int8 ? "8-bit" : "f32"; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -105,13 +111,14 @@ class Bench {
     Row r{.test = std::move(test), .tokens_per_s = tokens / median, .stddev = std::sqrt(variance)};
     r.gb_per_s = cost.weight_bytes / median / 1e9;
     r.tflop_per_s = cost.flops / median / 1e12;
-    r.share_of_limit = std::max(r.gb_per_s / device_.bandwidth_gbps, r.tflop_per_s * 1e3 / device_.gflops);
+    r.share_of_limit = std::max(r.gb_per_s / device_.bandwidth_gbps, r.tflop_per_s * 1e3 / device_.rate(arithmetic_));
     return r;
   }
 
   Session& session_;
   const Options& options_;
   DeviceInfo device_;
+  Arithmetic arithmetic_ = Arithmetic::f64;  // the coarsest that the plan uses: what its limit is made of
   std::vector<int> sequences_;
   uint64_t state_ = 1;
 };
@@ -142,7 +149,9 @@ void bench(const Options& options) {
                       {"stddev", r.stddev},
                       {"gb_per_s", r.gb_per_s},
                       {"tflop_per_s", r.tflop_per_s},
-                      {"share_of_limit", r.share_of_limit}});
+                      {"share_of_limit", r.share_of_limit},
+                      {"limit_gb_per_s", run.limit_gb_per_s()},
+                      {"limit_tflop_per_s", run.limit_tflop_per_s()}});
     }
     fmt::print("{}\n", list.dump(2));
   } else {
@@ -152,6 +161,8 @@ void bench(const Options& options) {
       fmt::print("{:<28} {:<7} {:<8} {:>7} {:>10} {:>12.1f} {:>9.1f} {:>8.2f} {:>9.3f} {:>8.1f}%\n", name, type,
                  backend, threads, r.test, r.tokens_per_s, r.stddev, r.gb_per_s, r.tflop_per_s, 100 * r.share_of_limit);
     }
+    fmt::print("limits measured in this run: reads {:.2f} GB/s, {} arithmetic {:.3f} TFLOP/s\n", run.limit_gb_per_s(),
+               run.limit_arithmetic(), run.limit_tflop_per_s());
   }
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "graph/runtime.h"
+#include "graph/size_text.h"
 #include "models/model.h"
 #include "models/session/session.h"
 #include "models/session/tokenizer.h"
@@ -68,15 +69,12 @@ class Engine {
 };
 
 /// `per_op_table`: times each step and prints the table at the end, as WEFT_DEBUG=2 does.
-/// `pack`: weights may be packed.
-std::unique_ptr<Runtime> make_runtime(int threads = 0, bool per_op_table = false, bool pack = true);
+std::unique_ptr<Runtime> make_runtime(int threads = 0, bool per_op_table = false);
 /// The path given, or that of the bundled model. Throws Error if that is not to be found.
 std::string model_path(const std::string& given);
 /// The tokenizer of a checkpoint, or of a tokenizer.json given as the model.
 Tokenizer open_tokenizer(const std::string& path);
 
-/// "1.50 GiB"
-std::string size_text(double bytes);
 /// True where standard error is a terminal and --quiet was not given: progress is drawn there.
 bool shows_progress();
 /// Whether --quiet was given.

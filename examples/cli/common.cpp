@@ -21,10 +21,10 @@ bool& quiet() {
 
 bool shows_progress() { return !quiet() && isatty(STDERR_FILENO) != 0; }
 
-std::unique_ptr<Runtime> make_runtime(int threads, bool per_op_table, bool pack) {
+std::unique_ptr<Runtime> make_runtime(int threads, bool per_op_table) {
   Env env = Env::from_process();
   if (per_op_table) env.debug = std::max(env.debug, 2);
-  auto backends = make_backends(env, {.threads = threads, .pack = pack});
+  auto backends = make_backends(env, {.threads = threads});
   return std::make_unique<Runtime>(std::move(env), std::move(backends));
 }
 
@@ -78,7 +78,7 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
 }
 
 Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* observer)
-    : runtime_(make_runtime(options.threads, options.per_op_table, !options.no_pack)) {
+    : runtime_(make_runtime(options.threads, options.per_op_table)) {
   // This build has no GPU backend: what only a GPU could honour is said, not passed over.
   require(options.gpu_memory == "auto" && options.gpu_layers <= 0,
           "--gpu-memory and --gpu-layers: this build of weft has no GPU backend");
@@ -95,6 +95,7 @@ Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* o
                          .enough = options.enough,
                          .max_sequences = max_sequences,
                          .fallback = options.fallback,
+                         .pack = !options.no_pack,
                          .place = {},
                          .observer = observer};
   for (const std::string& rule : options.place) {
@@ -103,6 +104,10 @@ Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* o
     session.place.emplace_back(rule.substr(0, equals), rule.substr(equals + 1));
   }
   session_ = std::make_unique<Session>(*model_, *runtime_, std::move(session));
+  if (!options.no_pack && !session_->packs() && !quiet()) {
+    fmt::print(stderr, "weft: packed copies of the weights do not fit in memory: running from the mapped file\n");
+  }
+  if (options.explain) runtime_->calibrate();
   if (options.explain) fmt::print(stderr, "{}", dump_plan(session_->decode_plan()));
 }
 
@@ -132,16 +137,6 @@ Tokenizer open_tokenizer(const std::string& path) {
   auto spec = TokenizerSpec::from_metadata(checkpoint->metadata());
   require(spec.has_value(), "{}: the file has no vocabulary", path);
   return Tokenizer(std::move(*spec));
-}
-
-std::string size_text(double bytes) {
-  const char* const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  size_t unit = 0;
-  while (bytes >= 1024 && unit < 4) {
-    bytes /= 1024;
-    ++unit;
-  }
-  return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 2, units[unit]);
 }
 
 }  // namespace weft::cli

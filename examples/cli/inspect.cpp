@@ -41,10 +41,11 @@ void print_env() {
 void print_devices(int threads) {
   const auto runtime = make_runtime(threads);
   for (const Device& device : runtime->devices()) {
-    device.backend->calibrate(device.index);
     const DeviceInfo& info = device.info();
-    fmt::print("{}: {}\n    read {:.1f} GB/s, f32 arithmetic {:.1f} GFLOP/s, {} free\n", info.name, info.description,
-               info.bandwidth_gbps, info.gflops, size_text(static_cast<double>(info.memory_bytes)));
+    device.backend->calibrate(device.index);
+    fmt::print("{}: {}, {} free\n    reads {:.1f} GB/s, f32 arithmetic {:.1f} GFLOP/s\n{}", info.name, info.description,
+               size_text(info.memory_bytes), info.bandwidth_gbps, info.gflops,
+               device.backend->limits_table(device.index));
   }
 }
 
@@ -58,25 +59,16 @@ void print_model(const RunOptions& options) {
   fmt::print("\ntensors\n");
   for (const std::string& name : checkpoint->tensor_names()) {
     const TensorType& type = *checkpoint->type(name);
-    fmt::print("  {:<32} {:<24} {:>12}\n", name, to_string(type), size_text(static_cast<double>(type.bytes())));
+    fmt::print("  {:<32} {:<24} {:>12}\n", name, to_string(type), size_text(type.bytes()));
     bytes += type.bytes();
     elements += static_cast<size_t>(type.elements());
   }
   fmt::print("  {} tensors, {} weights, {}, {:.2f} bits per weight\n", checkpoint->tensor_names().size(), elements,
-             size_text(static_cast<double>(bytes)),
-             elements == 0 ? 0.0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(elements));
+             size_text(bytes), elements == 0 ? 0.0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(elements));
 
   Engine engine(options);
-  const Plan& plan = engine.session().decode_plan();
-  fmt::print("\npredicted memory for a context of {} tokens\n", engine.session().context());
-  for (size_t d = 0; d < plan.devices.size(); ++d) {
-    const auto& b = plan.bytes[d];
-    if (b.total() == 0) continue;
-    fmt::print("  {}: weights {}, KV cache {}, workspace {}, in all {} of {} free\n", plan.devices[d].info().name,
-               size_text(static_cast<double>(b.weight)), size_text(static_cast<double>(b.state)),
-               size_text(static_cast<double>(b.arena + b.constant)), size_text(static_cast<double>(b.total())),
-               size_text(static_cast<double>(plan.devices[d].info().memory_bytes)));
-  }
+  fmt::print("\npredicted memory for a context of {} tokens\n{}", engine.session().context(),
+             engine.session().memory_forecast());
 }
 
 void inspect(const Options& options) {
@@ -85,6 +77,7 @@ void inspect(const Options& options) {
   if (options.devices) print_devices(options.run.threads);
   if (options.plan) {
     Engine engine(options.run);
+    engine.runtime().calibrate();
     fmt::print("{}", dump_plan(engine.session().decode_plan()));
   }
   if (!options.ops && !options.env && !options.devices && !options.plan) print_model(options.run);
@@ -98,7 +91,7 @@ void add_inspect(CLI::App& app, Action& action) {
   add_run_options(*command, options->run, "fast");
   command->add_flag("--ops", options->ops, "Prints the op catalogue");
   command->add_flag("--env", options->env, "Prints the environment switches");
-  command->add_flag("--devices", options->devices, "Measures and prints the devices");
+  command->add_flag("--devices", options->devices, "Prints the devices, and measures how fast they read and compute");
   command->add_flag("--plan", options->plan, "Prints the plan of a decoding step");
   command->callback([options, &action] { action = [options] { inspect(*options); }; });
 }

@@ -1,6 +1,8 @@
 // memory: the lifetime of every value on every device, and offsets such that what lives together does not overlap.
 #include <algorithm>
 #include <numeric>
+#include <set>
+#include <tuple>
 
 #include "graph/passes/passes.h"
 
@@ -16,6 +18,28 @@ Value root_of(const Graph& graph, Value value) {
     const int alias = node.op->outputs[value.port].alias;
     if (alias < 0) return value;
     value = node.in[static_cast<size_t>(alias)];
+  }
+}
+
+/// Weights that a device reads mapped, and those it keeps copies of: each once, as the weight store does.
+void count_weights(Plan& plan) {
+  std::set<std::tuple<int, NodeId, std::string_view>> counted;
+  for (const Step& step : plan.steps) {
+    const DeviceInfo& device = plan.devices[static_cast<size_t>(step.device)].info();
+    Plan::DeviceBytes& bytes = plan.bytes[static_cast<size_t>(step.device)];
+    for (size_t n = 0; n < step.match.nodes.size(); ++n) {
+      const auto& in = step.match.node(n).in;
+      for (size_t slot = 0; slot < in.size(); ++slot) {
+        for (const Value& value : in.list(slot)) {
+          if (plan.graph->node(value.node).as<WeightOp>() == nullptr) continue;
+          const TensorType& type = value.type();
+          const Layout* layout = step.kernel->layout_for(step.match, n, slot, type);
+          if (!counted.emplace(step.device, value.node, layout != nullptr ? layout->name : "").second) continue;
+          bytes.copied += copy_bytes(type, layout, device);
+          if (layout == nullptr && device.host_memory) bytes.mapped += type.bytes();
+        }
+      }
+    }
   }
 }
 
@@ -124,6 +148,7 @@ void memory(Plan& plan) {
   }
 
   plan.bytes.assign(plan.devices.size(), {});
+  count_weights(plan);
   for (size_t d = 0; d < plan.devices.size(); ++d) {
     const size_t alignment = plan.devices[d].info().alignment;
     std::vector<Lifetime> items;
@@ -132,9 +157,7 @@ void memory(Plan& plan) {
     for (ValueSlot& slot : plan.slots[d]) {
       switch (slot.region) {
         case ValueSlot::Region::none:
-          break;
         case ValueSlot::Region::weight:
-          bytes.weight += slot.bytes;
           break;
         case ValueSlot::Region::state:
           bytes.state += slot.bytes;

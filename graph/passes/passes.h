@@ -11,9 +11,9 @@ Plan compile(const Graph& graph, std::span<const Device> devices, const CompileO
 namespace passes {
 
 /// 1. place: a device for each live node, by predicted time under the devices' memory. `budget` is bytes by device.
-/// Never over budget, and never slower in prediction than the best single device that fits.
-std::vector<int> place(const Graph& graph, std::span<const Device> devices, const CompileOptions& options,
-                       std::span<const size_t> budget);
+/// Never over budget, and never slower in prediction than the best single device that fits; nothing if none can be.
+std::optional<std::vector<int>> place(const Graph& graph, std::span<const Device> devices,
+                                      const CompileOptions& options, std::span<const size_t> budget);
 /// Everything on one device: a placement for each device where that can be (memory, kernels, --place, state).
 std::vector<std::vector<int>> place_on_one(const Graph& graph, std::span<const Device> devices,
                                            const CompileOptions& options, std::span<const size_t> budget);
@@ -43,6 +43,12 @@ struct Choice {
 /// `uses` by value index; `chains` false considers single nodes only.
 Choice choose_kernel(const Graph& graph, NodeId id, const Device& device, const CompileOptions& options,
                      std::span<const int> uses, bool chains);
+
+/// Bytes of a device's memory that a weight takes: none where it is used as mapped.
+inline size_t copy_bytes(const TensorType& weight, const Layout* layout, const DeviceInfo& device) {
+  if (layout != nullptr) return layout->bytes(weight);
+  return device.host_memory ? 0 : weight.bytes();
+}
 
 /// Predicted microseconds of a node on a device, through its fallback where it has no kernel; infinity if it cannot
 /// run.

@@ -22,7 +22,7 @@ class Problem {
  public:
   Problem(const Graph& graph, std::span<const Device> devices, const CompileOptions& options,
           std::span<const size_t> budget)
-      : graph_(graph), devices_(devices), budget_(budget), workload_(options.workload) {
+      : graph_(graph), devices_(devices), budget_(budget), workload_(options.workload), unused_(graph.n_values(), 1) {
     const auto live = live_nodes(graph);
     for (NodeId id = 0; id < graph.size(); ++id) {
       if (live[static_cast<size_t>(id)] && !is_source(graph.node(id))) items_.push_back(id);
@@ -33,12 +33,12 @@ class Problem {
       const std::span<double> times = std::span(time_).subspan(i * devices.size(), devices.size());
       for (size_t d = 0; d < devices.size(); ++d) {
         times[d] = forced && *forced != d ? kNever : predict_node_us(graph, items_[i], devices[d], options);
+        owned_.push_back(owned_sources(items_[i], devices[d], options));
       }
       // What can run nowhere goes anywhere: select then names the node, the device and the reasons.
       if (std::ranges::min(times) == kNever) {
         for (size_t d = 0; d < devices.size(); ++d) times[d] = forced && *forced != d ? kNever : 0;
       }
-      owned_.push_back(owned_sources(items_[i]));
     }
     keep_states_together();
     std::set<std::pair<NodeId, size_t>> counted;
@@ -49,7 +49,7 @@ class Problem {
       const auto choices = std::ranges::count_if(times, [](double t) { return t < kNever; });
       bound_.push_back(devices.size() > 1 && choices == 1);
       if (!bound_[i]) continue;
-      for (const auto& [source, bytes] : owned_[i]) {
+      for (const auto& [source, bytes] : owned_by(i, fastest_[i])) {
         if (counted.insert({source, fastest_[i]}).second) reserved_[fastest_[i]] += bytes;
       }
     }
@@ -62,9 +62,10 @@ class Problem {
   size_t goes_to(size_t item, size_t device) const { return time(item, device) < kNever ? device : fastest_[item]; }
   /// Bytes for runs: those of items that can go nowhere else are set aside.
   size_t budget(size_t device) const { return budget_[device] - std::min(budget_[device], reserved_[device]); }
-  size_t owned(size_t item) const {
+  size_t owned(size_t item, size_t device) const {
     if (bound_[item]) return 0;
-    return std::accumulate(owned_[item].begin(), owned_[item].end(), size_t{0},
+    const Owned& owned = owned_by(item, device);
+    return std::accumulate(owned.begin(), owned.end(), size_t{0},
                            [](size_t sum, const auto& o) { return sum + o.second; });
   }
   /// A device for each node of the graph; a source's is that of a reader.
@@ -91,7 +92,7 @@ class Problem {
       const int d = placement[i];
       by_node[static_cast<size_t>(items_[i])] = d;
       total += time(i, static_cast<size_t>(d));
-      for (const auto& [source, bytes] : owned_[i]) {
+      for (const auto& [source, bytes] : owned_by(i, static_cast<size_t>(d))) {
         if (held.insert({source, d}).second) used[static_cast<size_t>(d)] += bytes;
         if (graph_.node(source).as<StateOp>() == nullptr) continue;
         int& home = state_on[static_cast<size_t>(source)];
@@ -136,19 +137,30 @@ class Problem {
   }
 
  private:
-  /// Weights and states an item reads or updates, with their bytes.
-  std::vector<std::pair<NodeId, size_t>> owned_sources(NodeId id) const {
-    std::vector<std::pair<NodeId, size_t>> owned;
-    for (Value value : graph_.node(id).in.all()) {
-      while (true) {  // follow aliases back to the state
+  using Owned = std::vector<std::pair<NodeId, size_t>>;  // (weight or state node, bytes)
+
+  const Owned& owned_by(size_t item, size_t device) const { return owned_[item * devices_.size() + device]; }
+
+  /// Weights and states an item reads or updates, with the bytes they take of the device. An item that would be
+  /// lowered counts its weights as stored: memory() counts exactly.
+  Owned owned_sources(NodeId id, const Device& device, const CompileOptions& options) const {
+    Owned owned;
+    const Node& node = graph_.node(id);
+    const Choice choice = choose_kernel(graph_, id, device, options, unused_, false);
+    for (size_t slot = 0; slot < node.in.size(); ++slot) {
+      for (Value value : node.in.list(slot)) {
+        while (true) {  // follow aliases back to the state
+          const Node& from = graph_.node(value.node);
+          const int alias = from.op->outputs[value.port].alias;
+          if (alias < 0) break;
+          value = from.in[static_cast<size_t>(alias)];
+        }
         const Node& from = graph_.node(value.node);
-        const int alias = from.op->outputs[value.port].alias;
-        if (alias < 0) break;
-        value = from.in[static_cast<size_t>(alias)];
-      }
-      const Node& from = graph_.node(value.node);
-      if (from.as<WeightOp>() != nullptr || from.as<StateOp>() != nullptr) {
-        owned.emplace_back(value.node, from.out[0].bytes());
+        const TensorType& type = from.out[0];
+        if (from.as<StateOp>() != nullptr) owned.emplace_back(value.node, type.bytes());
+        if (from.as<WeightOp>() == nullptr) continue;
+        const Layout* layout = choice.kernel ? choice.kernel->layout_for(choice.match, 0, slot, type) : nullptr;
+        owned.emplace_back(value.node, copy_bytes(type, layout, device.info()));
       }
     }
     return owned;
@@ -158,7 +170,7 @@ class Problem {
   void keep_states_together() {
     std::map<NodeId, std::vector<size_t>> users;
     for (size_t i = 0; i < items_.size(); ++i) {
-      for (const auto& [source, bytes] : owned_[i]) {
+      for (const auto& [source, bytes] : owned_by(i, 0)) {
         if (graph_.node(source).as<StateOp>() != nullptr) users[source].push_back(i);
       }
     }
@@ -200,11 +212,12 @@ class Problem {
   std::span<const size_t> budget_;
   Workload workload_;
   std::vector<NodeId> items_;
-  std::vector<double> time_;                                   // [item][device], microseconds
-  std::vector<std::vector<std::pair<NodeId, size_t>>> owned_;  // weights and state an item needs on its device
-  std::vector<size_t> fastest_;                                // device, by item
-  std::vector<bool> bound_;                                    // items that only one of the devices can run
-  std::vector<size_t> reserved_;                               // bytes of bound items, by device
+  std::vector<int> unused_;       // uses of each value, for choose_kernel: all 1
+  std::vector<double> time_;      // [item][device], microseconds
+  std::vector<Owned> owned_;      // [item][device], weights and state an item needs there
+  std::vector<size_t> fastest_;   // device, by item
+  std::vector<bool> bound_;       // items that only one of the devices can run
+  std::vector<size_t> reserved_;  // bytes of bound items, by device
 };
 
 /// Best assignment of contiguous runs to the devices in the given order (a run may be empty).
@@ -227,7 +240,7 @@ std::vector<int> contiguous(const Problem& problem, std::span<const size_t> orde
         const size_t at = problem.goes_to(i, device);
         time += problem.time(i, at);
         if (at == device) {
-          bytes += problem.owned(i);
+          bytes += problem.owned(i, device);
         } else {
           time += problem.transfer(crossing[i], device, at) + problem.transfer(crossing[i + 1], at, device);
         }
@@ -284,8 +297,8 @@ double transfer_us(double bytes, const Device& from, const Device& to) {
   return total > 0 ? total : bytes / from.info().bandwidth_gbps / 1e3;
 }
 
-std::vector<int> place(const Graph& graph, std::span<const Device> devices, const CompileOptions& options,
-                       std::span<const size_t> budget) {
+std::optional<std::vector<int>> place(const Graph& graph, std::span<const Device> devices,
+                                      const CompileOptions& options, std::span<const size_t> budget) {
   require(!devices.empty(), "there is no device to place the graph on");
   const Problem problem(graph, devices, options, budget);
   std::vector<int> best;
@@ -318,18 +331,7 @@ std::vector<int> place(const Graph& graph, std::span<const Device> devices, cons
     }
     if (best_time < kNever) improve(problem, best, best_time);
   }
-  if (best_time == kNever && problem.n_items() > 0) {
-    std::string offered;
-    for (size_t d = 0; d < devices.size(); ++d) {
-      offered += fmt::format("{}{} {} bytes", d > 0 ? ", " : "", devices[d].info().name, budget[d]);
-    }
-    size_t needed = 0;
-    for (const Node& node : graph.nodes()) {
-      if (node.as<WeightOp>() != nullptr || node.as<StateOp>() != nullptr) needed += node.out[0].bytes();
-    }
-    fail("the graph cannot be placed: weights and state take {} bytes; devices offer {}, or an op has no kernel there",
-         needed, offered);
-  }
+  if (best_time == kNever && problem.n_items() > 0) return std::nullopt;
   return problem.by_node(best);
 }
 

@@ -42,6 +42,18 @@ std::optional<Match> match_chain(const Graph& graph, NodeId id, const Kernel& ke
   return match;
 }
 
+bool wants_packed(const Kernel& kernel, const Match& match) {
+  for (size_t n = 0; n < match.nodes.size(); ++n) {
+    const auto& in = match.node(n).in;
+    for (size_t slot = 0; slot < in.size(); ++slot) {
+      for (const Value& value : in.list(slot)) {
+        if (kernel.layout_for(match, n, slot, value.type()) != nullptr) return true;
+      }
+    }
+  }
+  return false;
+}
+
 /// Bytes of the largest tensor, weights aside, among nodes that a fallback of `node` wrote.
 size_t largest_expansion(const Graph& graph, NodeId first) {
   size_t largest = 0;
@@ -125,6 +137,10 @@ Choice choose_kernel(const Graph& graph, NodeId id, const Device& device, const 
         continue;
       }
     }
+    if (!options.pack && device.info().host_memory && wants_packed(*kernel, *match)) {
+      choice.reasons.push_back(fmt::format("{}: weights are not to be packed", kernel->name));
+      continue;
+    }
     choice.kernel = kernel;
     choice.match = std::move(*match);
     return choice;
@@ -138,6 +154,7 @@ Plan select(const Graph& graph, std::span<const Device> devices, std::span<const
   Plan plan;
   plan.devices.assign(devices.begin(), devices.end());
   plan.workload = options.workload;
+  plan.packs = options.pack;
   // The first round copies the live nodes as they are, so that the plan owns its graph.
   const std::vector<bool> nothing(static_cast<size_t>(graph.size()), false);
   Round round = expand(graph, node_device, live_nodes(graph), nothing, options);
@@ -185,7 +202,8 @@ Plan select(const Graph& graph, std::span<const Device> devices, std::span<const
       step.cost += node.op->cost(node.attrs.get(), node.in.map([](const Value& v) { return v.type(); }), node.out,
                                  options.workload);
     }
-    step.predicted_us = predict_us(step.cost, devices[static_cast<size_t>(step.device)].info());
+    step.predicted_us =
+        predict_us(step.cost, devices[static_cast<size_t>(step.device)].info(), step.kernel->arithmetic);
     if (step.kernel->workspace) step.workspace_bytes = step.kernel->workspace(step.match);
   }
   return plan;
@@ -195,9 +213,10 @@ double predict_node_us(const Graph& graph, NodeId id, const Device& device, cons
   const Node& node = graph.node(id);
   if (is_source(node)) return 0;
   const std::vector<int> unused(graph.n_values(), 1);
-  if (choose_kernel(graph, id, device, options, unused, false).kernel != nullptr) {
+  if (const Kernel* kernel = choose_kernel(graph, id, device, options, unused, false).kernel) {
     const Types in = node.in.map([](const Value& v) { return v.type(); });
-    return predict_us(node.op->cost(node.attrs.get(), in, node.out, options.workload), device.info());
+    return predict_us(node.op->cost(node.attrs.get(), in, node.out, options.workload), device.info(),
+                      kernel->arithmetic);
   }
   if (node.op->primitive()) return std::numeric_limits<double>::infinity();
   Graph lowered;

@@ -35,6 +35,7 @@ Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
   if (!options_.kv_type) {
     options_.kv_type = options_.precision == Precision::exact ? DType(quant::f32) : DType(quant::f16);
   }
+  options_.pack = largest_plan().packs;  // for every plan, or a weight would be in use mapped and packed
 }
 
 std::unique_ptr<Graph> Session::write_graph(const PlanKey& key) const {
@@ -44,21 +45,34 @@ std::unique_ptr<Graph> Session::write_graph(const PlanKey& key) const {
   return model_.adapters().empty() ? std::move(graph) : with_adapters(*graph, model_);
 }
 
-Runner& Session::runner(const PlanKey& key, const Workload& workload) {
-  const auto it = runners_.find(key);
-  if (it != runners_.end()) return *it->second;
+/// Every page of the cache, and the most tokens at once.
+Plan Session::largest_plan() const {
+  const int64_t tokens = std::min(largest_step(), context());
+  const int64_t pages = (context() + kPageSize - 1) / kPageSize;
+  return make_plan({.tokens = tokens, .logits = 1, .sequences = options_.max_sequences, .kv_pages = pages},
+                   {.tokens = tokens, .kv_length = context()});
+}
+
+Plan Session::make_plan(const PlanKey& key, const Workload& workload) const {
   const std::unique_ptr<Graph> graph = write_graph(key);
   CompileOptions compile_options = CompileOptions::from(runtime_.env());
   compile_options.workload = workload;
   compile_options.fallback |= options_.fallback;
+  compile_options.pack = options_.pack;
   compile_options.place = options_.place;
   if (options_.precision == Precision::exact) compile_options.coarsest = Arithmetic::f32;
   compile_options.state_device = [this](const std::string& name) -> std::optional<Device> {
     const Device device = memory_.states.where(name);
     return device.backend != nullptr ? std::optional(device) : std::nullopt;
   };
-  auto made = std::make_unique<Runner>(compile(*graph, devices_, compile_options), runtime_, memory_,
-                                       /*observable=*/true, options_.observer);
+  return compile(*graph, devices_, compile_options);
+}
+
+Runner& Session::runner(const PlanKey& key, const Workload& workload) {
+  const auto it = runners_.find(key);
+  if (it != runners_.end()) return *it->second;
+  auto made =
+      std::make_unique<Runner>(make_plan(key, workload), runtime_, memory_, /*observable=*/true, options_.observer);
   return *runners_.emplace(key, std::move(made)).first->second;
 }
 
@@ -201,6 +215,12 @@ Cost Session::step_cost(const Workload& workload) const {
 
 MemoryUse Session::memory_use() const {
   return {model_.weight_bytes(), memory_.weights.owned_bytes(), memory_.states.bytes()};
+}
+
+std::string Session::memory_forecast() const {
+  std::vector<size_t> limits;
+  for (const Device& device : devices_) limits.push_back(device.info().memory_bytes);
+  return weft::memory_forecast(largest_plan(), limits);
 }
 
 }  // namespace weft

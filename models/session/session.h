@@ -28,6 +28,7 @@ struct SessionOptions {
   int64_t enough = 0;  // tokens that the longest sequence will have, if known: where context is 0, no more room is made
   int64_t max_sequences = 1;
   bool fallback = false;
+  bool pack = true;  // weights in host memory may be packed: faster, and copies of the mapped file
   std::vector<std::pair<std::string, std::string>> place;  // "PATTERN=device"
   StepObserver* observer = nullptr;                        // sees every step; must outlive the session
 };
@@ -41,9 +42,10 @@ struct MemoryUse {
 
 class Session {
  public:
-  static constexpr int64_t kPageSize = 64;      // tokens
+  static constexpr int64_t kPageSize = 64;  // tokens
 
-  /// `model` and `runtime` must outlive the session. Throws Error if the context or the memory does not fit.
+  /// `model` and `runtime` must outlive the session. Throws Error, with the forecast, if the context or the memory does
+  /// not fit.
   Session(const Model& model, Runtime& runtime, SessionOptions options);
 
   int open_sequence() { return cache_.open(); }
@@ -68,11 +70,17 @@ class Session {
   /// Operations and bytes of a step, as the ops themselves count them.
   Cost step_cost(const Workload& workload) const;
   MemoryUse memory_use() const;
+  /// A table of what the largest step takes of each device, against what is free.
+  std::string memory_forecast() const;
+  /// Whether weights are packed where that is faster: false if that was not asked for, or the copies do not fit.
+  bool packs() const { return options_.pack; }
   size_t n_plans() const { return runners_.size(); }
   const std::vector<Device>& devices() const { return devices_; }
 
  private:
   std::unique_ptr<Graph> write_graph(const PlanKey& key) const;
+  Plan make_plan(const PlanKey& key, const Workload& workload) const;
+  Plan largest_plan() const;
   Runner& runner(const PlanKey& key, const Workload& workload);
   void feed(std::span<const Feed> feeds, bool stretched);
   void run_in_pieces(std::span<const Feed> feeds, bool stretched);

@@ -194,10 +194,24 @@ TEST(CpuMath, ExponentialsMatchDouble) {
 
 TEST(CpuIsa, CalibrationMeasuresSomething) {
   const auto backend = make_cpu_backend({.threads = 2, .isa = ""});
-  backend->calibrate(0);
-  EXPECT_GT(backend->devices()[0].bandwidth_gbps, 0.01);
-  EXPECT_GT(backend->devices()[0].gflops, 0.1);
+  backend->calibrate(0, 1 << 20);
+  const DeviceInfo& device = backend->devices()[0];
+  EXPECT_GT(device.bandwidth_gbps, 0.01);
+  EXPECT_GT(device.gflops, 0.1);
+  EXPECT_EQ(device.int8_gops > 0, choose_isa("").matmul_packed != nullptr);
+  EXPECT_EQ(device.rate(Arithmetic::f32), device.gflops);
   EXPECT_NE(backend->devices()[0].description.find("2 threads"), std::string::npos);
+}
+
+// A probe that skips part of what it claims to read reports a bandwidth that is not there.
+TEST(CpuIsa, ProbesDoWhatTheyCount) {
+  for (const IsaKernels* isa : supported_isas()) {
+    const std::vector<float> data(100'000, 1.0f);
+    EXPECT_NEAR(isa->read_all(data.data(), 100'000), 100'000, 200) << isa->name << ": but for an end";
+    EXPECT_EQ(isa->multiply_add(10), 2.0 * isa->lanes * 12 * 10) << isa->name;
+    if (isa->dot_bytes == nullptr) continue;
+    EXPECT_EQ(isa->dot_bytes(10), 2.0 * 4 * isa->lanes * 12 * 10) << isa->name;
+  }
 }
 
 TEST(CpuIsa, AskingForWhatIsNotThereIsAnError) {

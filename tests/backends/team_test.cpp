@@ -71,6 +71,11 @@ TEST(Machine, ReadsLimits) {
   EXPECT_DOUBLE_EQ(parse_cpu_max(""), -1);
   EXPECT_EQ(parse_bytes("max\n"), -1);
   EXPECT_EQ(parse_bytes("1073741824\n"), 1073741824);
+  const std::string v2 = "anon 7\nfile 900\ninactive_file 500\nactive_file 300\n";
+  EXPECT_EQ(file_pages(v2, ""), 800);
+  const std::string v1 = "cache 9\ninactive_file 1\nactive_file 2\ntotal_inactive_file 30\ntotal_active_file 40\n";
+  EXPECT_EQ(file_pages(v1, "total_"), 70) << "with the groups below it";
+  EXPECT_EQ(file_pages("", ""), 0);
 }
 
 }  // namespace

@@ -93,13 +93,17 @@ void packed(benchmark::State& state, DType dtype, int64_t tokens) {
 /// What the machine gives now: the limits that the lines below are a share of.
 void limits(benchmark::State& state) {
   Team team(0);
-  double gbps = 0, gflops = 0;
+  std::vector<float> data(size_t{64} << 20);
+  fill(team, data);
+  double gbps = 0, gflops = 0, gops = 0;
   for (auto _ : state) {
-    gbps = measure_read_gbps(team, isa());
-    gflops = measure_gflops(team, isa());
+    gbps = measure_read_gbps(team, isa(), data, team.size());
+    gflops = measure_gflops(team, isa(), team.size());
+    gops = measure_int8_gops(team, isa(), team.size());
   }
   state.counters["GB/s"] = gbps;
   state.counters["GFLOP/s"] = gflops;
+  state.counters["GOP/s"] = gops;
 }
 
 void launch(benchmark::State& state) {

@@ -4,8 +4,10 @@
 
 #include <filesystem>
 
+#include "backends/null/null.h"
 #include "convert/open_model.h"
 #include "convert/safetensors.h"
+#include "graph/size_text.h"
 #include "ops/quant/find.h"
 #include "tests/convert/temp_folder.h"
 #include "tests/models/rig.h"
@@ -285,6 +287,26 @@ TEST(Session, CountsItsMemory) {
   EXPECT_EQ(rig->memory_use().kv_cache, 2u * 2 * 5 * 64 * 36 * 4) << "k and v, layers, pages, tokens, width, bytes";
   EXPECT_EQ(rig->memory_use().weights, rig->model().weight_bytes());
   EXPECT_GT(rig->step_cost({.tokens = 3}).flops, 3 * 2.0 * 2 * 36 * (3 + 1) * 36);
+}
+
+TEST(Session, MemoryThatCannotSufficeIsAnErrorWithTheForecast) {
+  const DeviceInfo host{.name = "null", .description = "", .memory_bytes = 10'000};
+  std::vector<std::unique_ptr<Backend>> backends;
+  backends.push_back(make_null_backend({.devices = {host}, .without = {}}));
+  Runtime runtime(Env{}, std::move(backends));
+  const Model model(tiny_model(gpt2()));
+  const std::string error = error_of([&] { Session(model, runtime, Rig::exact("null")); });
+  for (const char* text : {"bytes free: null 10000", "weights mapped", "KV cache", "workspace", "9.77 KiB"}) {
+    EXPECT_NE(error.find(text), std::string::npos) << text << " in:\n" << error;
+  }
+}
+
+TEST(Session, ForecastsItsMemory) {
+  Rig rig(tiny_model(gpt2()));
+  const std::string table = rig->memory_forecast();
+  for (const size_t bytes : {size_t{2 * 2 * 5 * 64 * 36 * 4}, rig->devices()[0].info().memory_bytes}) {
+    EXPECT_NE(table.find(size_text(bytes)), std::string::npos) << "KV cache and free, " << bytes << " in:\n" << table;
+  }
 }
 
 }  // namespace

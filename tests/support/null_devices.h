@@ -8,8 +8,14 @@
 
 namespace weft::testing {
 
+/// One that holds copies of the weights it uses, as a GPU does.
 inline DeviceInfo null_device(std::string name, size_t memory, double gbps = 10, double gflops = 50) {
-  return {.name = std::move(name), .description = "", .bandwidth_gbps = gbps, .gflops = gflops, .memory_bytes = memory};
+  return {.name = std::move(name),
+          .description = "",
+          .bandwidth_gbps = gbps,
+          .gflops = gflops,
+          .memory_bytes = memory,
+          .host_memory = false};
 }
 
 inline std::unique_ptr<Backend> null_backend(std::vector<DeviceInfo> devices, std::vector<std::string> without = {}) {
@@ -30,7 +36,7 @@ inline std::vector<DeviceInfo> random_devices(std::mt19937& random, size_t neede
     info.gflops = between(1, 10000);
     info.launch_us = between(0.01, 10);
     info.alignment = size_t{1} << std::uniform_int_distribution<int>(4, 8)(random);
-    info.host_memory = i == 0;
+    info.host_memory = i == 0 && random() % 2 == 0;
     if (i > 0 || n > 3) {
       info.link_gbps = between(0.01, 100);
       info.link_latency_us = between(0.01, 50);

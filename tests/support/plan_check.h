@@ -40,7 +40,8 @@ inline bool is_weight_or_state(const Graph& graph, Value value) {
   return node.as<WeightOp>() != nullptr || node.as<StateOp>() != nullptr;
 }
 
-/// Bytes a device must hold: the weights and state its steps touch, and the ends of its arena and constants.
+/// Bytes a device must hold: the state its steps touch, their weights too unless it reads the mapped ones, and the ends
+/// of its arena and constants.
 inline size_t bytes_on(const Plan& plan, int device) {
   const Graph& graph = *plan.graph;
   std::map<size_t, size_t> owned;  // by value index
@@ -52,7 +53,9 @@ inline size_t bytes_on(const Plan& plan, int device) {
     for (const NodeId id : step.match.nodes) {
       for (const Value& value : graph.node(id).in.all()) {
         const Value root = root_of(graph, value);
-        if (is_weight_or_state(graph, root)) owned[graph.index(root)] = root.type().bytes();
+        const bool mapped = graph.node(root.node).as<WeightOp>() != nullptr &&
+                            plan.devices[static_cast<size_t>(device)].info().host_memory;
+        if (is_weight_or_state(graph, root) && !mapped) owned[graph.index(root)] = root.type().bytes();
       }
     }
   }

@@ -90,10 +90,12 @@ struct IsaKernels {
   const char* name;
   int lanes;
   void (*matmul)(const Matmul& m);
-  /// Null where the instruction set has no 8-bit kernels; then `quantize` is too.
+  /// Null where the instruction set has no 8-bit kernels; then `quantize` and `dot_bytes` are too.
   void (*matmul_packed)(const PackedMatmul& m);
   /// n elements, a multiple of kQuantizedElems. Not finite stays not finite.
   void (*quantize)(const float* x, int64_t n, QuantizedBlock* out);
+  /// A probe of the machine: 8-bit dot products on registers. Returns the operations done, two a product.
+  double (*dot_bytes)(int64_t repeats);
   /// y = (x - mean) / sqrt(var + eps) * gamma + beta; beta may be null.
   void (*layer_norm)(const float* x, const float* gamma, const float* beta, float eps, int64_t n, float* y);
   /// y = x / sqrt(mean(x^2) + eps) * gamma.
@@ -121,6 +123,10 @@ struct IsaKernels {
   void (*transpose)(const float* in, int64_t in_stride, int64_t n, int64_t d, float* out, int64_t out_stride);
   /// Decodes n elements of a row.
   void (*decode)(const RowBlock& row, float* out, int64_t n);
+  // Probes of the machine: all of `data` read once, but for the last few hundred bytes (returns the sum of it); and
+  // fused multiply-adds on registers (returns the operations done).
+  float (*read_all)(const float* data, int64_t n);
+  double (*multiply_add)(int64_t repeats);
 };
 
 namespace sse2 {

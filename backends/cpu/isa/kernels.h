@@ -25,6 +25,9 @@ float exp_sum(float* s, float shift, int64_t n);
 void scale(float* y, float factor, int64_t n);
 void weigh_rows(float* y, const float* keep, const float* p, int64_t p_stride, int64_t n_rows, const float* v,
                 int64_t v_stride, int64_t n_keys, int64_t d);
+float read_all(const float* data, int64_t n);
+double multiply_add(int64_t repeats);
+double dot_bytes(int64_t repeats);
 void transpose(const float* in, int64_t in_stride, int64_t n, int64_t d, float* out, int64_t out_stride);
 
 }  // namespace weft::cpu::WEFT_ISA

@@ -1,17 +1,19 @@
 // out[t, n] = dot(x[t, :], w[n, :]) for quantized activations and packed weights. Lanes are rows: sixteen rows of
 // 32 columns are one integer sum each, scaled into an f32 accumulator over ascending columns.
 //
-// Every output element is the same arithmetic whatever the number of tokens, rows, tiles or threads. One stream of
-// weights a thread, prefetched kAhead bytes on. At one token bound by memory in every format: q4_0 is about 40 vector
-// operations for the 288 bytes of 16 x 32 weights, which take 60 cycles to arrive. At many tokens a block is unpacked
-// once for up to kTokens of them; bound by the dot products (8 of about 12 operations on their ports).
+// Every output element is the same arithmetic whatever the number of tokens, rows, tiles or threads. At one token bound
+// by memory in every format: q4_0 is about 40 vector operations for the 288 bytes of 16 x 32 weights, which take 60
+// cycles to arrive; so a thread reads four tiles at once, and prefetches a group's share at a time. At many tokens a
+// block is unpacked once for up to kTokens of them; bound by the dot products (8 of about 12 operations on their
+// ports).
 #include "backends/cpu/isa/rows16.h"
 
 namespace weft::cpu::WEFT_ISA {
 namespace {
 
 constexpr int kPackedRows = 16, kTokens = kLanes == 16 ? 8 : 4;
-constexpr int64_t kAhead = 2048;
+constexpr int64_t kAhead = 2048;                      // bytes prefetched ahead, where a thread reads one stream
+constexpr int64_t kStreams = 4, kStreamAhead = 1024;  // and where several
 
 /// What a packed block is dotted with: a group of blocks of T tokens.
 template <int T>
@@ -20,7 +22,9 @@ struct Sink {
   const QuantizedBlock* x;
   int64_t stride;
   I acc[T];
-  bool narrow = false;  // acc is still pairs of 16 bits
+  bool narrow = false;               // acc is still pairs of 16 bits
+  const std::byte* ahead = nullptr;  // what is prefetched at the end of group 0
+  int64_t group_bytes = 0;           // and how far on at that of the next
 
   WEFT_INLINE Sink(V (&s)[T], const QuantizedBlock* blocks, int64_t x_stride) : sums(s), x(blocks), stride(x_stride) {
     clear();
@@ -45,7 +49,17 @@ struct Sink {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) acc[t] = dot_biased(acc[t], q, columns(t, i));
   }
+  /// A group's share of the lines ahead: all of a block's at once would wait for each other.
+  WEFT_INLINE void prefetch(int group) {
+    for (int64_t line = 0; line < group_bytes; line += 64) {  // past the weight is harmless: it never faults
+      _mm_prefetch(reinterpret_cast<const char*>(ahead + group * group_bytes + line), _MM_HINT_T0);
+    }
+  }
   WEFT_INLINE void scale(int group, V factor) {
+    prefetch(group);
+    add_scaled(group, factor);
+  }
+  WEFT_INLINE void add_scaled(int group, V factor) {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       const V sum = to_float(narrow ? widen(acc[t]) : acc[t]) * factor;
@@ -57,7 +71,10 @@ struct Sink {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) sums[t] = fma(by, set(at(t, group).sum), sums[t]);
   }
-  WEFT_INLINE void half_scale(int group, int, V factor) { scale(group, factor); }
+  WEFT_INLINE void half_scale(int group, int half, V factor) {
+    if (half == 0) prefetch(group);
+    add_scaled(group, factor);
+  }
   WEFT_INLINE void half_shift(int group, int half, V by) {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) sums[t] = fma(by, set(at(t, group).half[half]), sums[t]);
@@ -104,9 +121,46 @@ void tile_of(const PackedMatmul& m, int64_t row, int64_t token) {
   }
 }
 
+/// One token and kStreams tiles at once: the start of a page in one stream is hidden by the others.
+template <Format F>
+void streams_of(const PackedMatmul& m, int64_t row) {
+  using Block = Rows16<F>;
+  const int64_t tile_bytes = m.k / Block::kElems * Block::kBytes;
+  const std::byte* w = m.w + row / kPackedRows * tile_bytes;
+  const QuantizedBlock* x = m.x;
+  float out[kStreams][kPackedRows] = {};
+  for (int64_t at = 0; at < tile_bytes; at += Block::kBytes, x += Block::kElems / kQuantizedElems) {
+    // Past the end of a tile lies the next, which another stream has read: on to the next tile of this stream.
+    const int64_t ahead =
+        at + kStreamAhead < tile_bytes ? at + kStreamAhead : at + kStreamAhead + (kStreams - 1) * tile_bytes;
+#pragma GCC unroll 4
+    for (int s = 0; s < kStreams; ++s) {
+      const std::byte* block = w + s * tile_bytes + at;
+#pragma GCC unroll 1
+      for (int r = 0; r < kPackedRows; r += kLanes) {
+        V sums[1] = {load(out[s] + r)};
+        Sink<1> sink(sums, x, 0);
+        if (r == 0) {
+          sink.ahead = w + s * tile_bytes + ahead;
+          sink.group_bytes = Block::kBytes * kQuantizedElems / Block::kElems;
+        }
+        Block::block(block, r, sink);
+        store(out[s] + r, sums[0]);
+      }
+    }
+  }
+  for (int s = 0; s < kStreams; ++s) {
+    for (int r = 0; r < kPackedRows; ++r) m.out[row + s * kPackedRows + r - m.first_row] = out[s][r];
+  }
+}
+
 template <Format F>
 void multiply(const PackedMatmul& m) {
-  for (int64_t row = m.first_row / kPackedRows * kPackedRows; row < m.first_row + m.n_rows; row += kPackedRows) {
+  int64_t row = m.first_row / kPackedRows * kPackedRows;
+  if (m.n_tokens == 1 && row == m.first_row) {
+    for (; row + kStreams * kPackedRows <= m.first_row + m.n_rows; row += kStreams * kPackedRows) streams_of<F>(m, row);
+  }
+  for (; row < m.first_row + m.n_rows; row += kPackedRows) {
     int64_t t = 0;
     for (; t + kTokens <= m.n_tokens; t += kTokens) tile_of<F, kTokens>(m, row, t);
     if constexpr (kTokens > 4) {

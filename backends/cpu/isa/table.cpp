@@ -15,9 +15,11 @@ constexpr IsaKernels kKernels = {.name = WEFT_TEXT(WEFT_ISA),
 #if defined(__AVX2__)
                                  .matmul_packed = matmul_packed,
                                  .quantize = quantize,
+                                 .dot_bytes = dot_bytes,
 #else
                                  .matmul_packed = nullptr,
                                  .quantize = nullptr,
+                                 .dot_bytes = nullptr,
 #endif
                                  .layer_norm = layer_norm,
                                  .rms_norm = rms_norm,
@@ -31,7 +33,9 @@ constexpr IsaKernels kKernels = {.name = WEFT_TEXT(WEFT_ISA),
                                  .scale = scale,
                                  .weigh_rows = weigh_rows,
                                  .transpose = transpose,
-                                 .decode = decode_row};
+                                 .decode = decode_row,
+                                 .read_all = read_all,
+                                 .multiply_add = multiply_add};
 
 }  // namespace
 

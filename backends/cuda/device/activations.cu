@@ -24,17 +24,18 @@ __device__ float block_max(float v) {
 }
 
 /// Groups of 32 columns, a warp each: scale = largest / 127, q to nearest.
-__device__ void write_q8(const float* row, int64_t d, int8_t* q, Q8Group* groups) {
+__device__ void write_q8(const float* row, int64_t t, int64_t d, const Q8Rows& q8) {
   const int lane = threadIdx.x % 32;
   for (int64_t g = threadIdx.x / 32; g < d / 32; g += blockDim.x / 32) {
     const float v = row[g * 32 + lane];
     const float scale = warp_max(fabsf(v)) / 127.0f, inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
     const int code = __float2int_rn(fminf(fmaxf(v * inverse, -127.0f), 127.0f));
-    q[g * 32 + lane] = static_cast<int8_t>(code);
+    q8.q[q8_place(q8, t, g * 32 + lane)] = static_cast<int8_t>(code);
     int sum = code;
     for (int step = 8; step > 0; step /= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, step);
     const int other = __shfl_sync(0xFFFFFFFFu, sum, 16);
-    if (lane == 0) groups[g] = {scale, {static_cast<int16_t>(sum), static_cast<int16_t>(other)}};
+    if (lane == 0)
+      q8.groups[t * (q8.stride / 32) + g] = {scale, {static_cast<int16_t>(sum), static_cast<int16_t>(other)}};
   }
 }
 
@@ -54,7 +55,7 @@ __device__ void write_row(const float* row, int64_t t, int64_t d, float* out, co
   if (out != nullptr) {
     for (int64_t i = threadIdx.x; i < d; i += blockDim.x) out[t * d + i] = row[i];
   }
-  if (q8.q != nullptr) write_q8(row, d, q8.q + t * d, q8.groups + t * (d / 32));
+  if (q8.q != nullptr) write_q8(row, t, d, q8);
   if (f16.x != nullptr) write_f16(row, d, reinterpret_cast<__half*>(f16.x) + t * d, f16.unscale + t);
 }
 
@@ -133,9 +134,10 @@ __global__ void __launch_bounds__(1024) norm_token(NormArgs a) {
       total += __shfl_xor_sync(0xFFFFFFFFu, total, 2);
       const int second = __shfl_down_sync(0xFFFFFFFFu, total, 4);
       if (!here) continue;
-      *reinterpret_cast<int*>(a.q8.q + t * d + i) = codes;
+      *reinterpret_cast<int*>(a.q8.q + q8_place(a.q8, t, i)) = codes;
       if (threadIdx.x % 8 == 0) {
-        a.q8.groups[t * (d / 32) + i / 32] = {scale, {static_cast<int16_t>(total), static_cast<int16_t>(second)}};
+        a.q8.groups[t * (a.q8.stride / 32) + i / 32] = {scale,
+                                                        {static_cast<int16_t>(total), static_cast<int16_t>(second)}};
       }
     }
   }
@@ -164,8 +166,10 @@ __global__ void quantize(const float* x, Q8Rows q8, Extent tokens, int64_t d) {
   total += __shfl_xor_sync(0xFFFFFFFFu, total, 2);
   const int second = __shfl_down_sync(0xFFFFFFFFu, total, 4);
   if (!here) return;
-  reinterpret_cast<int*>(q8.q)[i] = codes;
-  if (threadIdx.x % 8 == 0) q8.groups[i / 8] = {scale, {static_cast<int16_t>(total), static_cast<int16_t>(second)}};
+  const int64_t t = i * 4 / d, c = i * 4 % d;
+  *reinterpret_cast<int*>(q8.q + q8_place(q8, t, c)) = codes;
+  if (threadIdx.x % 8 == 0)
+    q8.groups[t * (q8.stride / 32) + c / 32] = {scale, {static_cast<int16_t>(total), static_cast<int16_t>(second)}};
 }
 
 __global__ void __launch_bounds__(kRowThreads) norm_rows(NormArgs a) {

@@ -15,17 +15,22 @@ struct Q8Group {
   int16_t sums[2];
 };
 
-/// Rows of 8-bit activations: q [T, k] and groups [T, k / 32].
+/// Rows of 8-bit activations. Of every 64 columns, the four runs of 16 lie in four planes of a row, so that threads
+/// which take neighbouring runs read neighbouring bytes: run r of columns [64 u, 64 u + 64) is at stride / 4 * r + 16
+/// u.
 struct Q8Rows {
-  int8_t* q = nullptr;
-  Q8Group* groups = nullptr;
+  int8_t* q = nullptr;        // [T, stride]
+  Q8Group* groups = nullptr;  // [T, stride / 32]
+  int64_t stride = 0;         // k, rounded up to 64
 
+  static int64_t stride_of(int64_t k) { return (k + 63) / 64 * 64; }
   static size_t bytes(int64_t rows, int64_t k) {
-    return static_cast<size_t>(rows) * static_cast<size_t>(k + k / 32 * static_cast<int64_t>(sizeof(Q8Group)));
+    const int64_t row = stride_of(k) + stride_of(k) / 32 * static_cast<int64_t>(sizeof(Q8Group));
+    return static_cast<size_t>(rows * row);
   }
   static Q8Rows at(void* memory, int64_t rows, int64_t k) {
     auto* q = static_cast<int8_t*>(memory);
-    return {q, reinterpret_cast<Q8Group*>(q + rows * k)};
+    return {q, reinterpret_cast<Q8Group*>(q + rows * stride_of(k)), stride_of(k)};
   }
 };
 

@@ -3,6 +3,8 @@
 // Source: Dao, "FlashAttention-2", arXiv:2307.08691. Bound by arithmetic: 4 d flops a score.
 #include "backends/cuda/device/flash_attention.h"
 
+#include <cuda_pipeline.h>
+
 #include "backends/cuda/device/blocks.cuh"
 #include "backends/cuda/device/launch.cuh"
 #include "backends/cuda/device/pdl.cuh"
@@ -63,12 +65,27 @@ __device__ uint4 eight(const Block* row, int e) {
   }
 }
 
+/// The same to shared memory; zeros where there is no row. Copies of f16 go by themselves, until the pipeline is waited
+/// for.
+template <typename Block>
+__device__ void copy_eight(__half* to, const Block* row, int e, bool there) {
+  if constexpr (std::is_same_v<Block, BlockF16>) {
+    if (there) {
+      __pipeline_memcpy_async(to, row + e, 16);
+      return;
+    }
+  }
+  *reinterpret_cast<uint4*>(to) = there ? eight(row, e) : uint4{};
+}
+
 /// kD: d, rounded up; columns past d are zeros.
 template <int kD, typename Block>
 __global__ void __launch_bounds__(kWarps * 32) flash(AttentionArgs a) {
   constexpr int kStride = kD + 8;  // of rows in shared memory: no two rows of a matrix in one bank
-  extern __shared__ __half tile[];
-  __half *keys = tile, *values = tile + kKeys * kStride;
+  constexpr int kBuffer = 2 * kKeys * kStride;
+  extern __shared__ __align__(16) __half tile[];  // two buffers of keys, then values
+  __shared__ int64_t cached[kKeys];
+  const int page = static_cast<int>(a.page);
   let_next_start();
   wait_for_previous();
   const int64_t n_tokens = rows_of(a.tokens);
@@ -116,35 +133,58 @@ __global__ void __launch_bounds__(kWarps * 32) flash(AttentionArgs a) {
   for (int s = first_sequence; s <= last_sequence; ++s) {
     if (s < 0 || s >= a.sequences) continue;
     int64_t end = 0, begin = INT64_MAX;  // of the keys any token of the block sees
-    for (int64_t t = first; t <= last; ++t) {
-      if (a.sequence_ids[t] != s) continue;
-      const int64_t p = a.positions[t];
-      end = end > p + 1 ? end : p + 1;
-      const int64_t from = a.window > 0 && p - a.window + 1 > 0 ? p - a.window + 1 : 0;
-      begin = begin < from ? begin : from;
+    // Positions of a sequence ascend: its first and last token of the block say which.
+    int64_t low = first, high = last;
+    while (low <= last && a.sequence_ids[low] != s) ++low;
+    while (high >= first && a.sequence_ids[high] != s) --high;
+    if (low <= high) {
+      const int64_t p = a.positions[low];
+      begin = a.window > 0 && p - a.window + 1 > 0 ? p - a.window + 1 : 0;
+      end = a.positions[high] + 1;
     }
     const int64_t length = a.kv_lengths[s], most = a.pages_each * a.page;
     if (end > length) end = length;
     if (end > most) end = most;
-    for (int64_t j0 = begin / kKeys * kKeys; j0 < end; j0 += kKeys) {
-      __syncthreads();
+    // The tile after the one in work is on its way.
+    const auto locate = [&](int64_t j0) {  // the cached rows of a tile: a thread a key
+      if (threadIdx.x >= kKeys) return;
+      const int64_t j = j0 + threadIdx.x;
+      int64_t row = -1;
+      if (j < end) {
+        const int64_t id = a.page_table[s * a.pages_each + static_cast<int>(j) / page];
+        if (id >= 0 && id < a.pages) row = (id * a.n_kv_head + kv_head) * page + static_cast<int>(j) % page;
+      }
+      cached[threadIdx.x] = row;
+    };
+    const auto fetch = [&](int buffer) {
+      constexpr int kElems = static_cast<int>(Block::kElems);
+      __half* to = tile + buffer * kBuffer;
       for (int i = threadIdx.x; i < kKeys * (kD / 8); i += kWarps * 32) {
         const int key = i / (kD / 8), e = i % (kD / 8) * 8;
-        const int64_t j = j0 + key;
-        uint4 k{}, v{};
-        if (j < end && e < a.d) {
-          const int64_t id = a.page_table[s * a.pages_each + j / a.page];
-          if (id >= 0 && id < a.pages) {
-            constexpr int kElems = static_cast<int>(Block::kElems);
-            const int64_t at = ((id * a.n_kv_head + kv_head) * a.page + j % a.page) * (a.d / kElems);
-            k = eight(static_cast<const Block*>(a.k_cache) + at, e);
-            v = eight(static_cast<const Block*>(a.v_cache) + at, e);
-          }
-        }
-        *reinterpret_cast<uint4*>(keys + key * kStride + e) = k;
-        *reinterpret_cast<uint4*>(values + key * kStride + e) = v;
+        const int64_t row = e < a.d ? cached[key] : -1;
+        copy_eight(to + key * kStride + e, static_cast<const Block*>(a.k_cache) + row * (a.d / kElems), e, row >= 0);
+        copy_eight(to + (kKeys + key) * kStride + e, static_cast<const Block*>(a.v_cache) + row * (a.d / kElems), e,
+                   row >= 0);
       }
+      __pipeline_commit();
+    };
+    const int64_t start = begin / kKeys * kKeys;
+    __syncthreads();
+    if (start < end) {
+      locate(start);
       __syncthreads();
+      fetch(0);
+    }
+    int buffer = 0;
+    for (int64_t j0 = start; j0 < end; j0 += kKeys, buffer ^= 1) {
+      const bool more = j0 + kKeys < end;
+      __syncthreads();  // the other buffer and the row table are free
+      if (more) locate(j0 + kKeys);
+      __syncthreads();
+      if (more) fetch(buffer ^ 1);
+      __pipeline_wait_prior(more ? 1 : 0);
+      __syncthreads();
+      const __half *keys = tile + buffer * kBuffer, *values = keys + kKeys * kStride;
 
       float scores[kKeys / 8][4] = {};
 #pragma unroll
@@ -232,7 +272,7 @@ __global__ void __launch_bounds__(kWarps * 32) flash(AttentionArgs a) {
 
 template <int kD, typename Block>
 void launch_width(const AttentionArgs& a, cudaStream_t stream) {
-  constexpr size_t kShared = 2 * kKeys * (kD + 8) * sizeof(__half);
+  constexpr size_t kShared = 2 * 2 * kKeys * (kD + 8) * sizeof(__half);
   if (kShared > 48 << 10) {
     cudaFuncSetAttribute(flash<kD, Block>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kShared));
   }

@@ -1,6 +1,7 @@
 // How the GPU reads the weight formats: a unit is what one thread takes at a time, 32 or 64 columns of a row. load()
-// fetches it with 16-byte loads that pass L1 by; codes() gives signed bytes, four a register in column order, and of
-// each group of columns what a code is worth: scale * code + shift. Bits are laid out as ops/quant/ draws them.
+// fetches it with 16-byte loads that pass L1 by; codes() gives signed bytes, four a register, in runs of 16 columns
+// that column_of() places, and of each group of columns what a code is worth: scale * code + shift. `phase`: the unit's
+// number in its block. Bits are laid out as ops/quant/ draws them.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -82,7 +83,7 @@ struct FormatQ4_0 : Blocks32 {
   __device__ static Unit load(const PlaneStarts& p, int64_t u) {
     return {load16(p.at[0] + u * 16), load2(p.at[1] + u * 2)};
   }
-  __device__ static void codes(const Unit& u, int64_t, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
+  __device__ static void codes(const Unit& u, int, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     nibbles32(u.qs, q);
     scale[0] = half_bits(u.d);
     shift[0] = -8.0f * scale[0];
@@ -98,7 +99,7 @@ struct FormatQ4_1 : Blocks32 {
   __device__ static Unit load(const PlaneStarts& p, int64_t u) {
     return {load16(p.at[0] + u * 16), load4(p.at[1] + u * 4)};
   }
-  __device__ static void codes(const Unit& u, int64_t, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
+  __device__ static void codes(const Unit& u, int, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     nibbles32(u.qs, q);
     scale[0] = half_bits(u.dm);
     shift[0] = half_bits(u.dm >> 16);
@@ -115,7 +116,7 @@ struct FormatQ5_0 : Blocks32 {
   __device__ static Unit load(const PlaneStarts& p, int64_t u) {
     return {load16(p.at[0] + u * 16), load4(p.at[1] + u * 4), load2(p.at[2] + u * 2)};
   }
-  __device__ static void codes(const Unit& u, int64_t, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
+  __device__ static void codes(const Unit& u, int, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     nibbles32(u.qs, q);
 #pragma unroll
     for (int i = 0; i < 8; ++i) q[i] |= fifth4(u.qh, i);
@@ -133,7 +134,7 @@ struct FormatQ5_1 : Blocks32 {
   __device__ static Unit load(const PlaneStarts& p, int64_t u) {
     return {load16(p.at[0] + u * 16), load4(p.at[1] + u * 4), load4(p.at[2] + u * 4)};
   }
-  __device__ static void codes(const Unit& u, int64_t, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
+  __device__ static void codes(const Unit& u, int, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     nibbles32(u.qs, q);
 #pragma unroll
     for (int i = 0; i < 8; ++i) q[i] |= fifth4(u.qh, i);
@@ -151,7 +152,7 @@ struct FormatQ8_0 : Blocks32 {
   __device__ static Unit load(const PlaneStarts& p, int64_t u) {
     return {load16(p.at[0] + u * 32), load16(p.at[0] + u * 32 + 16), load2(p.at[1] + u * 2)};
   }
-  __device__ static void codes(const Unit& u, int64_t, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
+  __device__ static void codes(const Unit& u, int, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) q[i] = static_cast<int>(word(u.a, i)), q[4 + i] = static_cast<int>(word(u.b, i));
     scale[0] = half_bits(u.d);
@@ -168,7 +169,7 @@ struct FormatIQ4_NL : Blocks32 {
   __device__ static Unit load(const PlaneStarts& p, int64_t u) {
     return {load16(p.at[0] + u * 16), load2(p.at[1] + u * 2)};
   }
-  __device__ static void codes(const Unit& u, int64_t, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
+  __device__ static void codes(const Unit& u, int, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     const Levels levels = levels_iq4();
 #pragma unroll
     for (int i = 0; i < 4; ++i) q[i] = levels.of(word(u.qs, i)), q[4 + i] = levels.of(word(u.qs, i) >> 4);
@@ -186,7 +187,7 @@ struct FormatMXFP4 : Blocks32 {
   __device__ static Unit load(const PlaneStarts& p, int64_t u) {
     return {load16(p.at[0] + u * 16), __ldg(p.at[1] + u)};
   }
-  __device__ static void codes(const Unit& u, int64_t, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
+  __device__ static void codes(const Unit& u, int, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     const Levels levels = levels_mxfp4();
 #pragma unroll
     for (int i = 0; i < 4; ++i) q[i] = levels.of(word(u.qs, i)), q[4 + i] = levels.of(word(u.qs, i) >> 4);
@@ -207,11 +208,11 @@ struct FormatIQ4_XS {
   __device__ static Unit load(const PlaneStarts& p, int64_t u) {
     return {load16(p.at[0] + u * 16), load8(p.at[1] + u / 8 * 8)};
   }
-  __device__ static void codes(const Unit& u, int64_t at, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
+  __device__ static void codes(const Unit& u, int phase, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     const Levels levels = levels_iq4();
 #pragma unroll
     for (int i = 0; i < 4; ++i) q[i] = levels.of(word(u.qs, i)), q[4 + i] = levels.of(word(u.qs, i) >> 4);
-    const int g = static_cast<int>(at % 8);
+    const int g = phase;
     const int s = static_cast<int>((u.head.y >> (4 * g) & 15) | (u.head.x >> (16 + 2 * g) & 3) << 4) - 32;
     scale[0] = half_bits(u.head.x) * static_cast<float>(s);
     shift[0] = 0;
@@ -236,7 +237,8 @@ __device__ inline void scales_k(const uint4& head, int p, float (&scale)[2], flo
   }
 }
 
-/// A unit is the 32 bytes p of quants: groups 2 p (low nibbles) and 2 p + 1 (high).
+/// A unit is the 32 bytes p of quants: groups 2 p (low nibbles) and 2 p + 1 (high). Units of 16 bytes, whose loads are
+/// neighbours, were a quarter slower: twice the scales to unpack.
 struct FormatQ4_K {
   static constexpr int kUnit = 64, kGroup = 32, kUnitsPerBlock = 4;
   struct Unit {
@@ -248,13 +250,13 @@ struct FormatQ4_K {
     const uint8_t* qs = block + 16 + u % 4 * 32;
     return {__ldg(reinterpret_cast<const uint4*>(block)), load16(qs), load16(qs + 16)};
   }
-  __device__ static void codes(const Unit& u, int64_t at, int (&q)[16], float (&scale)[2], float (&shift)[2]) {
+  __device__ static void codes(const Unit& u, int phase, int (&q)[16], float (&scale)[2], float (&shift)[2]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       q[i] = low4(word(u.a, i)), q[4 + i] = low4(word(u.b, i));
       q[8 + i] = high4(word(u.a, i)), q[12 + i] = high4(word(u.b, i));
     }
-    scales_k(u.head, static_cast<int>(at % 4), scale, shift);
+    scales_k(u.head, phase, scale, shift);
   }
 };
 
@@ -270,17 +272,16 @@ struct FormatQ5_K {
     const auto* head = reinterpret_cast<const uint4*>(block);
     return {__ldg(head), __ldg(head + 1), __ldg(head + 2), load16(qs), load16(qs + 16)};
   }
-  __device__ static void codes(const Unit& u, int64_t at, int (&q)[16], float (&scale)[2], float (&shift)[2]) {
-    const int p = static_cast<int>(at % 4);
+  __device__ static void codes(const Unit& u, int phase, int (&q)[16], float (&scale)[2], float (&shift)[2]) {
     const auto fifth = [&](uint32_t bits, int g) { return static_cast<int>((bits >> g & 0x01010101u) << 4); };
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      q[i] = low4(word(u.a, i)) | fifth(word(u.h0, i), 2 * p);
-      q[4 + i] = low4(word(u.b, i)) | fifth(word(u.h1, i), 2 * p);
-      q[8 + i] = high4(word(u.a, i)) | fifth(word(u.h0, i), 2 * p + 1);
-      q[12 + i] = high4(word(u.b, i)) | fifth(word(u.h1, i), 2 * p + 1);
+      q[i] = low4(word(u.a, i)) | fifth(word(u.h0, i), 2 * phase);
+      q[4 + i] = low4(word(u.b, i)) | fifth(word(u.h1, i), 2 * phase);
+      q[8 + i] = high4(word(u.a, i)) | fifth(word(u.h0, i), 2 * phase + 1);
+      q[12 + i] = high4(word(u.b, i)) | fifth(word(u.h1, i), 2 * phase + 1);
     }
-    scales_k(u.head, p, scale, shift);
+    scales_k(u.head, phase, scale, shift);
   }
 };
 
@@ -306,8 +307,8 @@ struct FormatQ6_K {
             {load2(scales), load2(scales + 4)},
             load2(p.at[3] + block * 2)};
   }
-  __device__ static void codes(const Unit& u, int64_t at, int (&q)[16], float (&scale)[4], float (&shift)[4]) {
-    const int v = static_cast<int>(at % 2);  // low nibbles have bits 2 v, 2 v + 1 of the high bytes, high ones 4 more
+  __device__ static void codes(const Unit& u, int phase, int (&q)[16], float (&scale)[4], float (&shift)[4]) {
+    const int v = phase % 2;  // low nibbles have bits 2 v, 2 v + 1 of the high bytes, high ones 4 more
     const auto top = [](uint32_t bits, int first) { return static_cast<int>((bits >> first & 0x03030303u) << 4); };
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -325,15 +326,13 @@ struct FormatQ6_K {
   }
 };
 
-/// The first column, in its row, of 32 columns of unit u: run r of a unit of 64, else the unit itself.
+/// The first column, in its row, of run r of 16 codes of unit u.
 template <typename F>
-__device__ int64_t column_of(int64_t u, int run) {
-  if constexpr (F::kUnit == 32) {
-    return u * 32;
-  } else if constexpr (F::kGroup == 16) {  // q6_K
-    return u / 4 * 256 + u % 4 / 2 * 128 + u % 2 * 32 + run * 64;
+__device__ constexpr int column_of(int u, int r) {
+  if constexpr (F::kGroup == 16) {  // q6_K
+    return u / 4 * 256 + u % 4 / 2 * 128 + u % 2 * 32 + r / 2 * 64 + r % 2 * 16;
   } else {
-    return u * 64 + run * 32;
+    return u * F::kUnit + r * 16;
   }
 }
 

@@ -14,6 +14,13 @@ namespace {
 
 constexpr int kWarps = 8;  // a block
 
+/// A pass is made for M vectors; those past the last are the last again, and nobody keeps their sums.
+template <int M>
+__device__ int vector_of(const GemvArgs& a, int t) {
+  const int last = static_cast<int>(a.tokens.capacity) - 1;
+  return M == 1 || t < last ? t : last;
+}
+
 struct Place {
   int block = 0;
   int64_t row = 0;  // in the block
@@ -31,7 +38,7 @@ __device__ Place place_of(const GemvWeights& w, int64_t row) {
 template <typename F>
 struct Quantized {
   using Unit = typename F::Unit;
-  static constexpr int kUnit = F::kUnit, kGroups = F::kUnit / F::kGroup, kRuns = F::kUnit / 32;
+  static constexpr int kUnit = F::kUnit, kGroups = F::kUnit / F::kGroup;
 
   PlaneStarts starts;
   int64_t first;  // unit of the row
@@ -46,31 +53,36 @@ struct Quantized {
   __device__ Unit load(int64_t u) const { return F::load(starts, first + u); }
 
   template <int M>
-  __device__ static void add(const Unit& unit, int64_t u, const GemvArgs& a, float (&sums)[M]) {
+  __device__ static void add(const Unit& unit, int u, const GemvArgs& a, float (&sums)[M]) {
     int q[kUnit / 4];
     float scale[kGroups], shift[kGroups];
-    F::codes(unit, u, q, scale, shift);
-    const int64_t k = a.weights.k;
+    // A warp's units step by 32, a multiple of a block's: the phase is the lane's, always.
+    F::codes(unit, static_cast<int>(threadIdx.x) % F::kUnitsPerBlock, q, scale, shift);
+    const int stride = static_cast<int>(a.q8.stride);
 #pragma unroll
     for (int t = 0; t < M; ++t) {
+      const int token = vector_of<M>(a, t);
+      const auto run = [&](int r) {
+        const int c = column_of<F>(u, r);
+        const int4 x =
+            *reinterpret_cast<const int4*>(a.q8.q + token * stride + c / 16 % 4 * (stride / 4) + c / 64 * 16);
+        const int* w = q + r * 4;
+        return __dp4a(w[0], x.x, __dp4a(w[1], x.y, __dp4a(w[2], x.z, __dp4a(w[3], x.w, 0))));
+      };
+      const auto group_of = [&](int r) { return a.q8.groups[token * (stride / 32) + column_of<F>(u, r) / 32]; };
+      if constexpr (F::kGroup == 32) {
 #pragma unroll
-      for (int run = 0; run < kRuns; ++run) {
-        const int64_t column = t * k + column_of<F>(u, run);
-        const auto* x = reinterpret_cast<const int4*>(a.q8.q + column);
-        const int4 x0 = x[0], x1 = x[1];
-        const Q8Group group = a.q8.groups[column / 32];
-        const int* c = q + run * 8;
-        int low = __dp4a(c[0], x0.x, __dp4a(c[1], x0.y, __dp4a(c[2], x0.z, __dp4a(c[3], x0.w, 0))));
-        int high = __dp4a(c[4], x1.x, __dp4a(c[5], x1.y, __dp4a(c[6], x1.z, __dp4a(c[7], x1.w, 0))));
-        if constexpr (F::kGroup == 32) {
-          const float sum = scale[run] * static_cast<float>(low + high) +
-                            shift[run] * static_cast<float>(group.sums[0] + group.sums[1]);
-          sums[t] += group.scale * sum;
-        } else {
-          const float sum = scale[2 * run] * static_cast<float>(low) + scale[2 * run + 1] * static_cast<float>(high) +
-                            shift[2 * run] * static_cast<float>(group.sums[0]) +
-                            shift[2 * run + 1] * static_cast<float>(group.sums[1]);
-          sums[t] += group.scale * sum;
+        for (int g = 0; g < kGroups; ++g) {
+          const Q8Group group = group_of(2 * g);
+          sums[t] += group.scale * (scale[g] * static_cast<float>(run(2 * g) + run(2 * g + 1)) +
+                                    shift[g] * static_cast<float>(group.sums[0] + group.sums[1]));
+        }
+      } else {
+#pragma unroll
+        for (int r = 0; r < kUnit / 16; ++r) {
+          const Q8Group group = group_of(r);
+          const int sum = column_of<F>(u, r) % 32 == 0 ? group.sums[0] : group.sums[1];
+          sums[t] += group.scale * (scale[r] * static_cast<float>(run(r)) + shift[r] * static_cast<float>(sum));
         }
       }
     }
@@ -108,10 +120,10 @@ struct Plain {
   }
 
   template <int M>
-  __device__ static void add(const Unit& unit, int64_t u, const GemvArgs& a, float (&sums)[M]) {
+  __device__ static void add(const Unit& unit, int u, const GemvArgs& a, float (&sums)[M]) {
 #pragma unroll
     for (int t = 0; t < M; ++t) {
-      const auto* x = reinterpret_cast<const float4*>(a.x + t * a.weights.k + u * 8);
+      const auto* x = reinterpret_cast<const float4*>(a.x + vector_of<M>(a, t) * a.weights.k + u * 8);
       const float4 x0 = x[0], x1 = x[1];
       const float xs[8] = {x0.x, x0.y, x0.z, x0.w, x1.x, x1.y, x1.z, x1.w};
 #pragma unroll
@@ -303,24 +315,25 @@ bool with_format(uint32_t type, F&& f) {
 template <typename F>
 __global__ void expand(const void* weight, int64_t n_blocks, int64_t first, int64_t n, int64_t units_per_row, int64_t k,
                        __half* out) {
-  constexpr int kGroups = F::kUnit / F::kGroup, kRuns = F::kUnit / 32;
+  constexpr int kGroups = F::kUnit / F::kGroup;
   const PlaneStarts starts = F::starts(weight, n_blocks);
   for (int64_t i = thread_index(); i < n; i += n_threads()) {
-    const int64_t row = i / units_per_row, u = i % units_per_row;
+    const int64_t row = i / units_per_row;
+    const int u = static_cast<int>(i % units_per_row);
     const typename F::Unit unit = F::load(starts, first + i);
     int q[F::kUnit / 4];
     float scale[kGroups], shift[kGroups];
-    F::codes(unit, u, q, scale, shift);
+    F::codes(unit, u % F::kUnitsPerBlock, q, scale, shift);
 #pragma unroll
-    for (int run = 0; run < kRuns; ++run) {
-      auto* to = reinterpret_cast<uint4*>(out + row * k + column_of<F>(u, run));
+    for (int r = 0; r < F::kUnit / 16; ++r) {
+      const int g = r * 16 / F::kGroup;
+      auto* to = reinterpret_cast<uint4*>(out + row * k + column_of<F>(u, r));
 #pragma unroll
-      for (int piece = 0; piece < 4; ++piece) {  // 8 elements
-        const int g = F::kGroup == 32 ? run : run * 2 + piece / 2;
+      for (int piece = 0; piece < 2; ++piece) {  // 8 elements
         __half2 h[4];
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-          const int c = q[run * 8 + piece * 2 + j / 2] >> (j % 2 * 16);
+          const int c = q[r * 4 + piece * 2 + j / 2] >> (j % 2 * 16);
           const float x0 = static_cast<float>(static_cast<int8_t>(c)),
                       x1 = static_cast<float>(static_cast<int8_t>(c >> 8));
           h[j] = __floats2half2_rn(scale[g] * x0 + shift[g], scale[g] * x1 + shift[g]);
@@ -350,7 +363,7 @@ void launch_gemv(const GemvArgs& args, cudaStream_t stream) {
     if (t > 0) a.tokens.live = nullptr;
     const int64_t k = a.weights.k;
     if (a.x != nullptr) a.x += t * k;
-    if (a.q8.q != nullptr) a.q8.q += t * k, a.q8.groups += t * (k / 32);
+    if (a.q8.q != nullptr) a.q8.q += t * a.q8.stride, a.q8.groups += t * (a.q8.stride / 32);
     a.y += t * a.y_stride;
     for (const float*& term : a.residual.shared) term = term != nullptr ? term + t * a.y_stride : nullptr;
     if (a.residual.plain != nullptr) a.residual.plain += t * a.y_stride;

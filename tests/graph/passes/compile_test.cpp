@@ -4,6 +4,7 @@
 #include "tests/support/null_devices.h"
 #include "tests/support/op_fixture.h"
 #include "tests/support/plan_check.h"
+#include "tests/support/test_backend.h"
 
 namespace weft::testing {
 namespace {
@@ -30,12 +31,75 @@ TEST(Compile, ALargeArenaMovesWeightsToAnotherDevice) {
   const GptGraph gpt({.layers = 3, .width = 8, .heads = 2, .vocab = 16, .tokens = 256});
   const auto roomy = null_backend({null_device("null", 1 << 30)});
   const Plan whole = compile(gpt.graph, devices_of(*roomy));
-  const size_t limit = whole.bytes[0].weight + whole.bytes[0].state + whole.bytes[0].arena / 2;
+  const size_t limit = whole.bytes[0].copied + whole.bytes[0].state + whole.bytes[0].arena / 2;
   const auto backend = null_backend({null_device("fast", limit, 1000, 5000), null_device("slow", 1 << 30)});
   CompileOptions options;
   options.workload.tokens = 256;
   const Plan plan = compile(gpt.graph, devices_of(*backend), options);
   EXPECT_LE(bytes_on(plan, 0), limit);
+}
+
+/// A host device whose kernel for linear wants its weights packed, and another as they are.
+class HostDevice : public ::testing::Test {
+ protected:
+  HostDevice() {
+    w_.resize(kWeight / sizeof(float), 1.0f);
+    const Tensor w{f32_type({kRows, kColumns}), reinterpret_cast<std::byte*>(w_.data()), nullptr};
+    Value x = graph_.input("x", f32_type({1, kColumns}));
+    graph_.output("y", linear(add(x, x), {graph_.weight("w", w)}, {}));
+  }
+
+  Plan plan(size_t memory, CompileOptions options = {}) {
+    static const Layout layout{.name = "packed",
+                               .bytes = [](const TensorType& type) { return type.bytes(); },
+                               .pack = nullptr,
+                               .tile_rows = 1};
+    Kernel packed = TestBackend::kernel("linear.packed", {"linear"}, {});
+    packed.layout = [](const Match&, size_t, size_t slot, const TensorType&) { return slot == 1 ? &layout : nullptr; };
+    DeviceInfo host = test_device("host", memory);
+    host.host_memory = true;
+    backend_ = std::make_unique<TestBackend>(
+        std::vector{host}, std::vector{std::move(packed), TestBackend::kernel("linear.stored", {"linear"}, {})});
+    return compile(graph_, devices_of(*backend_), options);
+  }
+
+  static constexpr int64_t kRows = 500, kColumns = 10;
+  static constexpr size_t kWeight = kRows * kColumns * sizeof(float);
+  Graph graph_;
+  std::vector<float> w_;
+  std::unique_ptr<Backend> backend_;
+};
+
+TEST_F(HostDevice, PackedCopiesCount) {
+  const Plan roomy = plan(1 << 20);
+  EXPECT_EQ(steps_of(roomy, "linear")[0]->kernel->name, "linear.packed");
+  EXPECT_TRUE(roomy.packs);
+  EXPECT_EQ(roomy.bytes[0].copied, kWeight);
+  EXPECT_EQ(roomy.bytes[0].mapped, 0u);
+  EXPECT_GE(roomy.bytes[0].total(), kWeight);
+}
+
+TEST_F(HostDevice, PackedCopiesThatDoNotFitAreNotMade) {
+  const Plan tight = plan(kWeight);
+  EXPECT_EQ(steps_of(tight, "linear")[0]->kernel->name, "linear.stored");
+  EXPECT_FALSE(tight.packs);
+  EXPECT_EQ(tight.bytes[0].copied, 0u);
+  EXPECT_EQ(tight.bytes[0].mapped, kWeight);
+  EXPECT_LT(tight.bytes[0].total(), kWeight / 2) << "a file may be larger than memory";
+}
+
+TEST_F(HostDevice, NorIfPackingIsNotWanted) {
+  CompileOptions options;
+  options.pack = false;
+  const Plan stored = plan(1 << 20, options);
+  EXPECT_EQ(steps_of(stored, "linear")[0]->kernel->name, "linear.stored");
+}
+
+TEST_F(HostDevice, WhatCannotFitIsAnErrorWithTheForecast) {
+  for (const std::string_view text :
+       {"bytes free: host 1000", "weights mapped", "19.53 KiB", "workspace", "must be free", "1000 B"}) {
+    EXPECT_ERROR(plan(1000), text);
+  }
 }
 
 TEST(Compile, OptionsComeFromTheEnvironment) {
