@@ -7,7 +7,8 @@
 
 namespace weft::cuda {
 
-/// Reads of device memory, copies over the link; well under a second. Sets bandwidth_gbps and link_gbps.
+/// Reads of device memory, copies over the link, an f16 product; well under a second. Sets bandwidth_gbps, link_gbps and
+/// gflops.
 void measure(DeviceInfo& info, cudaStream_t stream);
 
 }  // namespace weft::cuda

@@ -82,7 +82,7 @@ void add_check_ops(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("check-ops", "Checks the ops against golden files");
   command->add_option("path", options->paths, "Golden op files or folders of them")->required();
-  command->add_option("--backend", options->backend, "auto, ref or cpu")->capture_default_str();
+  command->add_option("--backend", options->backend, "auto, cuda, cpu or ref")->capture_default_str();
   command->add_option("--threads", options->threads, "Threads of the cpu backend")->check(CLI::Range(1, 1024));
   command->add_flag("--fallback", options->fallback, "Runs the lowered form");
   command->callback([options, &action] { action = [options] { check_ops(*options); }; });

@@ -69,7 +69,7 @@ class Engine {
 };
 
 /// `per_op_table`: times each step and prints the table at the end, as WEFT_DEBUG=2 does.
-std::unique_ptr<Runtime> make_runtime(int threads = 0, bool per_op_table = false);
+std::unique_ptr<Runtime> make_runtime(int threads = 0, bool per_op_table = false, size_t gpu_memory = SIZE_MAX);
 /// The path given, or that of the bundled model. Throws Error if that is not to be found.
 std::string model_path(const std::string& given);
 /// The tokenizer of a checkpoint, or of a tokenizer.json given as the model.

@@ -21,10 +21,42 @@ bool& quiet() {
 
 bool shows_progress() { return !quiet() && isatty(STDERR_FILENO) != 0; }
 
-std::unique_ptr<Runtime> make_runtime(int threads, bool per_op_table) {
+namespace {
+
+/// Bytes of "auto" (all there is), "8G", "512M", "64K" or a number.
+size_t parse_gpu_memory(const std::string& text) {
+  if (text == "auto") return SIZE_MAX;
+  size_t used = 0;
+  double size = -1;
+  try {
+    size = std::stod(text, &used);
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  const std::string unit = text.substr(used);
+  double factor = 0;
+  if (unit.empty()) factor = 1;
+  else if (unit == "K") factor = 1 << 10;
+  else if (unit == "M") factor = 1 << 20;
+  else if (unit == "G") factor = 1 << 30;
+  require(used > 0 && size >= 0 && factor > 0 && size * factor < 1e18,
+          "--gpu-memory {}: expected auto or a size such as 8G, 512M or 64K", text);
+  return static_cast<size_t>(size * factor);
+}
+
+/// "blk.N" and what comes after stay with the cpu.
+std::vector<std::pair<std::string, std::string>> layers_on_cpu(int64_t first, int64_t n_layers) {
+  std::vector<std::pair<std::string, std::string>> rules;
+  for (int64_t i = first; i < n_layers; ++i) rules.emplace_back(fmt::format("blk.{}.*", i), "cpu");
+  return rules;
+}
+
+}  // namespace
+
+std::unique_ptr<Runtime> make_runtime(int threads, bool per_op_table, size_t gpu_memory) {
   Env env = Env::from_process();
   if (per_op_table) env.debug = std::max(env.debug, 2);
-  auto backends = make_backends(env, {.threads = threads});
+  auto backends = make_backends(env, {.threads = threads, .gpu_memory = gpu_memory});
   return std::make_unique<Runtime>(std::move(env), std::move(backends));
 }
 
@@ -48,7 +80,7 @@ void add_model(CLI::App& command, std::string& model) {
 void add_run_options(CLI::App& command, RunOptions& options, const char* default_precision) {
   options.precision = default_precision;
   add_model(command, options.model);
-  command.add_option("--backend", options.backend, "auto, ref or cpu")->capture_default_str();
+  command.add_option("--backend", options.backend, "auto, cuda, cpu or ref")->capture_default_str();
   command.add_option("--threads", options.threads, "Threads of the cpu backend (default: physical cores allowed)")
       ->check(CLI::Range(1, 1024));
   command
@@ -78,10 +110,8 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
 }
 
 Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* observer)
-    : runtime_(make_runtime(options.threads, options.per_op_table)) {
-  // This build has no GPU backend: what only a GPU could honour is said, not passed over.
-  require(options.gpu_memory == "auto" && options.gpu_layers <= 0,
-          "--gpu-memory and --gpu-layers: this build of weft has no GPU backend");
+    : runtime_(make_runtime(options.threads, options.per_op_table, parse_gpu_memory(options.gpu_memory))) {
+  if (options.gpu_memory != "auto" || options.gpu_layers > 0) runtime_->devices("cuda");  // or says why there is none
   std::shared_ptr<const Checkpoint> checkpoint = open_checkpoint(model_path(options.model));
   if (!options.quantize.empty()) {
     checkpoint = quantized(std::move(checkpoint), {.type = options.quantize});
@@ -102,6 +132,10 @@ Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* o
     const size_t equals = rule.rfind('=');
     require(equals != std::string::npos && equals > 0, "--place {}: expected PATTERN=device", rule);
     session.place.emplace_back(rule.substr(0, equals), rule.substr(equals + 1));
+  }
+  if (options.gpu_layers >= 0) {
+    const auto rules = layers_on_cpu(options.gpu_layers, model_->shape().n_layer);
+    session.place.insert(session.place.end(), rules.begin(), rules.end());
   }
   session_ = std::make_unique<Session>(*model_, *runtime_, std::move(session));
   if (!options.no_pack && !session_->packs() && !quiet()) {

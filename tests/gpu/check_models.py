@@ -80,6 +80,16 @@ def check_quants(weft, folder, backend):
     return failed
 
 
+def check_split(weft, folder):
+    """One layer on the GPU, the rest on the CPU."""
+    expected = read(os.path.join(folder, "expected.safetensors"))
+    ids, want = expected["input_ids"].ravel(), expected["logits"]
+    got, _ = run(weft, folder, ids, "--backend", "auto", "--precision", "exact", "--gpu-layers", "1")
+    figure = np.abs(got - want).max() / want.std()
+    print(f"split {os.path.basename(folder.rstrip('/'))} {figure:.1e}" + ("" if figure <= 1e-4 else "!"))
+    return int(not figure <= 1e-4)
+
+
 def main():
     weft, folders = sys.argv[1], sys.argv[2:]
     wide = next((folder for folder in folders if "llama_wide" in folder), None)
@@ -107,6 +117,7 @@ def main():
     print(f"models: {passed} passed, {failed} failed")
     if wide:
         failed += check_quants(weft, wide, backend)
+        failed += check_split(weft, wide) if backend == "cuda" else 0
     sys.exit(failed > 0)
 
 
