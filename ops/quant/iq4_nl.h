@@ -12,7 +12,7 @@
 namespace weft::quant {
 
 WEFT_TABLE std::array<int8_t, 16> kLevelsIQ4 = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                                      1,    13,   25,  38,  53,  69,  89,  113};
+                                                1,    13,   25,  38,  53,  69,  89,  113};
 
 /// Nearest of kLevelsIQ4 by a table of half units: halfway points are multiples of 0.5.
 class LevelsIQ4 {

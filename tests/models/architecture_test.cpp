@@ -21,9 +21,11 @@ TEST(Architecture, IsFoundByBothNames) {
     for (const std::string_view type : a->hf_model_types) EXPECT_EQ(&find_hf_architecture(type), a);
   }
   EXPECT_EQ(&find_hf_architecture("mixtral"), &find_architecture("llama"));
-  expect_message(error_of([] { find_architecture("mamba"); }), "unknown architecture mamba; known are: bloom, falcon, ");
+  expect_message(error_of([] { find_architecture("mamba"); }),
+                 "unknown architecture mamba; known are: bloom, falcon, ");
   expect_message(error_of([] { find_architecture(""); }), "unknown architecture");
-  expect_message(error_of([] { find_hf_architecture("t5"); }), "unknown model_type t5; known architectures are: bloom, falcon, ");
+  expect_message(error_of([] { find_hf_architecture("t5"); }),
+                 "unknown model_type t5; known architectures are: bloom, falcon, ");
 }
 
 TEST(Architecture, Gpt2FromItsConfig) {
