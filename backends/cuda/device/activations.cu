@@ -39,6 +39,30 @@ __device__ void write_q8(const float* row, int64_t t, int64_t d, const Q8Rows& q
   }
 }
 
+/// The same by eight threads a group, four columns each from `column` on; all of a warp come here, those that are not
+/// `here` with zeros.
+__device__ void write_q8_four(const float (&v)[4], const Q8Rows& q8, int64_t t, int64_t column, bool here) {
+  float largest = fmaxf(fmaxf(fabsf(v[0]), fabsf(v[1])), fmaxf(fabsf(v[2]), fabsf(v[3])));
+  for (int step = 4; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFu, largest, step));
+  const float scale = largest / 127.0f, inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+  int codes = 0, total = 0;
+#pragma unroll
+  for (int c = 0; c < 4; ++c) {
+    const int code = __float2int_rn(fminf(fmaxf(v[c] * inverse, -127.0f), 127.0f));
+    codes |= (code & 0xFF) << (8 * c);
+    total += code;
+  }
+  total += __shfl_xor_sync(0xFFFFFFFFu, total, 1);
+  total += __shfl_xor_sync(0xFFFFFFFFu, total, 2);
+  const int second = __shfl_down_sync(0xFFFFFFFFu, total, 4);
+  if (!here) return;
+  *reinterpret_cast<int*>(q8.q + q8_place(q8, t, column)) = codes;
+  if (threadIdx.x % 8 == 0) {
+    q8.groups[t * (q8.stride / 32) + column / 32] = {scale,
+                                                     {static_cast<int16_t>(total), static_cast<int16_t>(second)}};
+  }
+}
+
 /// The row times a power of two: 1, unless an element would pass 2^15.
 __device__ void write_f16(const float* row, int64_t d, __half* x, float* unscale) {
   float largest = 0;
@@ -120,25 +144,7 @@ __global__ void __launch_bounds__(1024) norm_token(NormArgs a) {
       if (a.out != nullptr && here)
         *reinterpret_cast<float4*>(a.out + t * d + i) = {v[n][0], v[n][1], v[n][2], v[n][3]};
       if (a.q8.q == nullptr) continue;
-      float largest = fmaxf(fmaxf(fabsf(v[n][0]), fabsf(v[n][1])), fmaxf(fabsf(v[n][2]), fabsf(v[n][3])));
-      for (int step = 4; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFu, largest, step));
-      const float scale = largest / 127.0f, inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
-      int codes = 0, total = 0;
-#pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        const int code = __float2int_rn(fminf(fmaxf(v[n][c] * inverse, -127.0f), 127.0f));
-        codes |= (code & 0xFF) << (8 * c);
-        total += code;
-      }
-      total += __shfl_xor_sync(0xFFFFFFFFu, total, 1);
-      total += __shfl_xor_sync(0xFFFFFFFFu, total, 2);
-      const int second = __shfl_down_sync(0xFFFFFFFFu, total, 4);
-      if (!here) continue;
-      *reinterpret_cast<int*>(a.q8.q + q8_place(a.q8, t, i)) = codes;
-      if (threadIdx.x % 8 == 0) {
-        a.q8.groups[t * (a.q8.stride / 32) + i / 32] = {scale,
-                                                        {static_cast<int16_t>(total), static_cast<int16_t>(second)}};
-      }
+      write_q8_four(v[n], a.q8, t, i, here);
     }
   }
 }
@@ -151,25 +157,8 @@ __global__ void quantize(const float* x, Q8Rows q8, Extent tokens, int64_t d) {
   const int64_t i = thread_index();
   const bool here = i < n;
   const float4 v = here ? reinterpret_cast<const float4*>(x)[i] : float4{};
-  float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
-  for (int step = 4; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFu, largest, step));
-  const float scale = largest / 127.0f, inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
-  int codes = 0, total = 0;
   const float values[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-  for (int c = 0; c < 4; ++c) {
-    const int code = __float2int_rn(fminf(fmaxf(values[c] * inverse, -127.0f), 127.0f));
-    codes |= (code & 0xFF) << (8 * c);
-    total += code;
-  }
-  total += __shfl_xor_sync(0xFFFFFFFFu, total, 1);
-  total += __shfl_xor_sync(0xFFFFFFFFu, total, 2);
-  const int second = __shfl_down_sync(0xFFFFFFFFu, total, 4);
-  if (!here) return;
-  const int64_t t = i * 4 / d, c = i * 4 % d;
-  *reinterpret_cast<int*>(q8.q + q8_place(q8, t, c)) = codes;
-  if (threadIdx.x % 8 == 0)
-    q8.groups[t * (q8.stride / 32) + c / 32] = {scale, {static_cast<int16_t>(total), static_cast<int16_t>(second)}};
+  write_q8_four(values, q8, i * 4 / d, i * 4 % d, here);
 }
 
 __global__ void __launch_bounds__(kRowThreads) norm_rows(NormArgs a) {
