@@ -19,7 +19,7 @@ enum class Products : uint8_t {
   half,    // many tokens, f16 activations and weights, by cuBLASLt
 };
 
-/// The most tokens of gemv, and of attention that reads its keys once for each of them.
+/// The most tokens of gemv.
 constexpr int64_t kFewTokens = 16;
 
 inline bool is_few(Products products) { return products != Products::f32 && products != Products::half; }

@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "backends/cuda/device/flash_attention.h"
-#include "backends/cuda/device/skinny.h"
 #include "backends/cuda/glue.h"
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/products.h"
@@ -111,7 +110,7 @@ Kernel flash_attention() {
           .arithmetic = Arithmetic::half,
           .refuses = [](const Match& match, const DeviceInfo& device) -> std::optional<std::string> {
             const int64_t tokens = match.type(Op::kQkv).shape[0];
-            if (tokens <= kSkinnyTokens) return fmt::format("{} tokens are few", tokens);
+            if (tokens <= kAttendTokens) return fmt::format("{} tokens are few", tokens);
             if (!flash_reads(match.type(Op::kKCache).dtype->id, match.op<Op>().d_head)) {
               return fmt::format("it cannot read heads of {}", match.op<Op>().d_head);
             }

@@ -101,7 +101,8 @@ template <typename Block>
 __device__ void keep_head(const AttentionArgs& a, int64_t t, int kv_head, bool is_k, const float* from) {
   const int64_t slot = a.slots[t];
   if (slot < 0 || slot >= a.pages * a.page) return;
-  const int64_t at = (slot / a.page * a.n_kv_head + kv_head) * a.page + slot % a.page;
+  const unsigned page = static_cast<unsigned>(a.page), id = static_cast<unsigned>(slot) / page;
+  const int64_t at = (static_cast<int64_t>(id) * a.n_kv_head + kv_head) * page + static_cast<unsigned>(slot) % page;
   constexpr int kElems = static_cast<int>(Block::kElems);
   Block* to = static_cast<Block*>(is_k ? a.k_cache : a.v_cache) + at * (a.d / kElems);
   for (int b = threadIdx.x % 32; b < a.d / kElems; b += 32) to[b].encode(from + b * kElems);
@@ -115,10 +116,9 @@ __global__ void append(const __grid_constant__ AttentionArgs a) {
   wait_for_previous();
   const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
   float* head_row = memory + warp * a.d;
-  const int n_heads = a.n_head + 2 * a.n_kv_head;
-  const int64_t n = rows_of(a.tokens) * n_heads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * n_warps + warp; i < n;
-       i += static_cast<int64_t>(gridDim.x) * n_warps) {
+  const unsigned n_heads = static_cast<unsigned>(a.n_head + 2 * a.n_kv_head);
+  const auto n = static_cast<unsigned>(rows_of(a.tokens)) * n_heads;
+  for (unsigned i = blockIdx.x * n_warps + warp; i < n; i += gridDim.x * n_warps) {
     const int64_t t = i / n_heads;
     const int head = static_cast<int>(i % n_heads), kv = head - a.n_head;
     make_head(a, t, head, head_row);
@@ -176,10 +176,14 @@ __device__ void attend_heads(const AttentionArgs& a, const Span& span, int first
   const auto* k_cache = static_cast<const Block*>(a.k_cache);
   const auto* v_cache = static_cast<const Block*>(a.v_cache);
   const int blocks = d / static_cast<int>(Block::kElems);  // of a row
+  const auto page = static_cast<unsigned>(a.page);         // 32 bits: a division of 64 costs more than a key
+  const int32_t* table = a.page_table + sequence * a.pages_each;
   const auto row_of = [&](int64_t j) -> int64_t {
     if (j >= end) return -1;
-    const int64_t id = a.page_table[sequence * a.pages_each + j / a.page];
-    return id >= 0 && id < a.pages ? (id * a.n_kv_head + kv_head) * a.page + j % a.page : -1;
+    const unsigned in_table = static_cast<unsigned>(j) / page;
+    const int64_t id = table[in_table];
+    return id >= 0 && id < a.pages ? (id * a.n_kv_head + kv_head) * page + (static_cast<unsigned>(j) - in_table * page)
+                                   : -1;
   };
   // Keys of steps before this one may be asked for already.
   if (a.appends) {
@@ -446,7 +450,7 @@ __global__ void __launch_bounds__(kWarps * 32, 2) attend(const __grid_constant__
 
 int attention_splits(int64_t tokens, int n_head, int64_t most_keys) {
   const bool counted = tokens * n_head <= kArrivals;
-  return tokens > 64 || !counted ? 1 : static_cast<int>((most_keys + kSplitKeys - 1) / kSplitKeys);
+  return tokens > kAttendTokens || !counted ? 1 : static_cast<int>((most_keys + kSplitKeys - 1) / kSplitKeys);
 }
 size_t attention_workspace(int64_t tokens, int n_head, int d, int splits) {
   const auto rows = static_cast<size_t>(tokens * n_head);

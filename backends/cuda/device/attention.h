@@ -49,6 +49,9 @@ struct AttentionArgs {
   bool appends = false;          // attention appends the one token itself
 };
 
+/// Up to here the keys of each token are split, and read for each token.
+constexpr int64_t kAttendTokens = 64;
+
 /// Keys a block of threads takes before a split begins anew: the same whatever the length, so that results are.
 constexpr int64_t kSplitKeys = 256;
 

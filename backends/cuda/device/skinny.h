@@ -7,7 +7,8 @@
 
 namespace weft::cuda {
 
-constexpr int64_t kSkinnyTokens = 64;
+/// Beyond, f16 copies of the weights are faster (batch 32 of an 8B model: backends/cuda/NOTES.md).
+constexpr int64_t kSkinnyTokens = 16;
 
 /// Whether weights of that type, k columns, run here: in planes (ops/quant/planes.h) or, q4_K and q5_K, as they are.
 bool skinny_knows(uint32_t type);
