@@ -8,6 +8,7 @@
 #include "backends/cuda/calibrate.h"
 #include "backends/cuda/check.h"
 #include "backends/cuda/cuda.h"
+#include "backends/cuda/device/attention.h"
 #include "backends/cuda/half_copies.h"
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/steps.h"
@@ -35,6 +36,9 @@ class CudaDevice {
     check(cudaMemGetInfo(&free, &total), "asking for free memory");
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
     check(cudaMallocHost(reinterpret_cast<void**>(&staging_), kStaging), "pinning memory");
+    constexpr size_t kCounters = kArrivals * sizeof(unsigned);
+    check(cudaMalloc(reinterpret_cast<void**>(&arrivals_), kCounters), "allocating memory");
+    check(cudaMemsetAsync(arrivals_, 0, kCounters, stream_), "clearing memory");
     const int sms = properties.multiProcessorCount;
     info = {.name = fmt::format("cuda:{}", index),
             .description = fmt::format("{}, {} SMs, {} MiB, compute capability {}.{}", properties.name, sms,
@@ -52,6 +56,7 @@ class CudaDevice {
   ~CudaDevice() {
     select();
     cudaFreeHost(staging_);
+    cudaFree(arrivals_);
     cudaStreamDestroy(stream_);
   }
   CudaDevice(const CudaDevice&) = delete;
@@ -59,6 +64,7 @@ class CudaDevice {
 
   void select() const { check(cudaSetDevice(index_), "choosing a device"); }
   cudaStream_t stream() const { return stream_; }
+  unsigned* arrivals() const { return arrivals_; }
   void wait() const { check(cudaStreamSynchronize(stream_), "waiting for a device"); }
 
   void write(std::byte* to, const void* from, size_t bytes) {
@@ -111,6 +117,7 @@ class CudaDevice {
   int index_;
   cudaStream_t stream_ = nullptr;
   std::byte* staging_ = nullptr;
+  unsigned* arrivals_ = nullptr;
   size_t staged_ = 0, used_ = 0;
 };
 
@@ -155,7 +162,7 @@ class CudaBackend : public Backend {
 
   std::unique_ptr<Steps> begin(int device) override {
     at(device).select();
-    return std::make_unique<CudaSteps>(at(device).stream(), at(device).copies);
+    return std::make_unique<CudaSteps>(at(device).stream(), at(device).copies, at(device).arrivals());
   }
   std::unique_ptr<Segment> finish(std::unique_ptr<Steps> steps) override {
     return std::make_unique<CudaSegment>(std::move(static_cast<CudaSteps&>(*steps)));

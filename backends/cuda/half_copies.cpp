@@ -1,6 +1,7 @@
 #include "backends/cuda/half_copies.h"
 
-#include "backends/cuda/device/gemv.h"
+#include "backends/cuda/device/expand.h"
+#include "backends/cuda/device/skinny.h"
 #include "backends/cuda/device/weights.h"
 
 namespace weft::cuda {
@@ -18,7 +19,7 @@ const uint16_t* HalfCopies::get(const Tensor& weight, cudaStream_t stream) {
   }
   auto* copy = static_cast<uint16_t*>(data);
   const uint32_t type = weight.type.dtype->id;
-  if (gemv_wants_q8(type)) launch_expand(type, weight.data, rows, k, 0, rows, copy, stream);
+  if (skinny_knows(type)) launch_expand(type, weight.data, rows, k, 0, rows, copy, stream);
   else launch_decode_half(type, weight.data, copy, rows * k, stream);
   copies_[weight.data] = {copy, bytes};
   bytes_ += bytes;

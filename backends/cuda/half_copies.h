@@ -17,7 +17,7 @@ class HalfCopies {
   void set_budget(size_t bytes) { budget_ = bytes; }
   size_t bytes() const { return bytes_; }
 
-  /// The copy of a weight [rows, k], as it is laid out for products of 8 bits; null if it does not fit. The work goes
+  /// The copy of a weight [rows, k], as it is laid out for skinny products; null if it does not fit. The work goes
   /// to the stream.
   const uint16_t* get(const Tensor& weight, cudaStream_t stream);
   /// The weight's memory is being given back.

@@ -4,7 +4,7 @@ namespace weft::cuda {
 
 std::vector<Kernel> list_kernels() {
   std::vector<Kernel> kernels;
-  for (const Products products : {Products::gemv, Products::int8, Products::half, Products::f32}) {
+  for (const Products products : {Products::int8, Products::skinny, Products::half, Products::gemv, Products::f32}) {
     for (const auto make : {qkv_gemm, vector_matmul, linear, mlp_gemm_residual_add, mlp_gemm, gelu_gemm}) {
       kernels.push_back(make(products));
     }

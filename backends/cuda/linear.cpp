@@ -22,14 +22,11 @@ size_t form_bytes(Products products, const Match& match) {
 void prepare(Products products, const Call& call, Steps& steps) {
   const Tensor x = call.input(Linear::kX), y = call.out[0];
   const Extent tokens = extent_of(y.type, call.live);
-  const auto form = Activations::at(products, call.workspace, x.as<float>(), x.dim(0), x.dim(1));
-  if (form.q8.q != nullptr || form.f16.x != nullptr) {
-    const NormArgs args{.x = x.as<float>(), .tokens = tokens, .d = x.dim(1), .q8 = form.q8, .f16 = form.f16};
-    emit(steps, [args](cudaStream_t stream) { launch_norm(args, stream); });
-  }
+  const auto form =
+      Activations::make(products, call.workspace, {.x = x.as<float>(), .tokens = tokens, .d = x.dim(1)}, steps);
   const Projection projection(products, call.inputs(Linear::kWeight), call.inputs(Linear::kBias));
   projection.multiply(form, tokens, {}, y.as<float>(), call.workspace + form_bytes(products, call.match), steps);
-  if (products == Products::f32 || products == Products::half) projection.finish(form, tokens, y.as<float>(), steps);
+  if (!is_few(products)) projection.finish(form, tokens, y.as<float>(), steps);
 }
 
 Kernel kernel_of(std::string_view op, Products products) {

@@ -33,9 +33,6 @@ Act act_of(Activation activation) {
 // Of the clamped form, where the op has no attribute for them: Activate's defaults.
 constexpr float kAlpha = Activate{}.alpha, kLimit = Activate{}.limit;
 
-bool reads_f32(Products products) { return products == Products::f32 || products == Products::gemv; }
-bool is_few(Products products) { return products == Products::gemv || products == Products::int8; }
-
 /// Where the slots of an MLP are in its op.
 struct MlpSlots {
   size_t up, bias, down;
@@ -71,7 +68,6 @@ void mlp(Products products, const Call& call, const MlpSlots& slots, Activation 
   const bool gated = is_gated(activation);
   const int64_t f = down.k();
   float *wide = reinterpret_cast<float*>(memory + at.wide), *interm = reinterpret_cast<float*>(memory + at.interm);
-  const auto form = Activations::at(products, memory + at.interm_form, interm, tokens.capacity, f);
 
   // Up and gate, with the activation where both come out of one kernel.
   bool activated = false;
@@ -90,23 +86,22 @@ void mlp(Products products, const Call& call, const MlpSlots& slots, Activation 
   if (!activated) {
     const bool added = is_few(products) || up.bias() == nullptr;  // the bias is in already
     const bool finished = !is_few(products) && up.bias() == nullptr && !call.inputs(slots.bias).empty();
-    const ActArgs args{.x = wide,
-                       .gated = gated,
-                       .act = act_of(activation),
-                       .alpha = kAlpha,
-                       .limit = kLimit,
-                       .bias = added ? nullptr : up.bias(),
-                       .unscale = finished ? nullptr : h.f16.unscale,
-                       .tokens = tokens,
-                       .d = f,
-                       .out = reads_f32(products) ? interm : nullptr,
-                       .q8 = form.q8,
-                       .f16 = form.f16};
+    ActArgs args{.x = wide,
+                 .gated = gated,
+                 .act = act_of(activation),
+                 .alpha = kAlpha,
+                 .limit = kLimit,
+                 .bias = added ? nullptr : up.bias(),
+                 .unscale = finished ? nullptr : h.f16.unscale,
+                 .tokens = tokens,
+                 .d = f};
+    if (products == Products::half) args.f16 = F16Rows::at(memory + at.interm_form, tokens.capacity, f);
+    else args.out = interm;
     emit(steps, [args](cudaStream_t stream) { launch_activate(args, stream); });
-  } else if (products == Products::int8) {
-    const NormArgs args{.x = interm, .tokens = tokens, .d = f, .q8 = form.q8};
-    emit(steps, [args](cudaStream_t stream) { launch_norm(args, stream); });
   }
+  Activations form;
+  if (products == Products::half) form.f16 = F16Rows::at(memory + at.interm_form, tokens.capacity, f);
+  else form = Activations::make(products, memory + at.interm_form, {.x = interm, .tokens = tokens, .d = f}, steps);
 
   Epilogue last;
   if (residual != nullptr) last.residual = *residual, last.adds = true;
@@ -131,7 +126,6 @@ void prepare_mlp_gemm(Products products, const Call& call, Steps& steps) {
   float* second = chained ? nullptr : call.out[1].as<float>();
   float* h_out = reads_f32(products) ? reinterpret_cast<float*>(call.workspace + at.h) : nullptr;
   if (op.norm == NormKind::layer && second != nullptr) h_out = second;
-  const auto h = Activations::at(products, call.workspace + at.h_form, h_out, x.dim(0), x.dim(1));
   const NormArgs args{.x = x.as<float>(),
                       .residual = call.input(MlpGemm::kResidual).as<float>(),
                       .bias = call.input(MlpGemm::kInputBias).as<float>(),
@@ -142,10 +136,8 @@ void prepare_mlp_gemm(Products products, const Call& call, Steps& steps) {
                       .tokens = tokens,
                       .d = x.dim(1),
                       .sum = op.norm == NormKind::rms ? second : nullptr,
-                      .out = h_out,
-                      .q8 = h.q8,
-                      .f16 = h.f16};
-  emit(steps, [args](cudaStream_t stream) { launch_norm(args, stream); });
+                      .out = h_out};
+  const auto h = Activations::make(products, call.workspace + at.h_form, args, steps);
   std::optional<Residual> residual;
   if (chained) residual = residual_of(call, 1);
   mlp(products, call, kMlpGemm, op.activation, h, at, tokens, residual ? &*residual : nullptr, call.out[0].as<float>(),
@@ -156,11 +148,8 @@ void prepare_gelu_gemm(Products products, const Call& call, Steps& steps) {
   const Layout at(products, call.match, kGeluGemm, false);
   const Tensor x = call.input(GeluGemm::kX);
   const Extent tokens = extent_of(call.out[0].type, call.live);
-  const auto h = Activations::at(products, call.workspace + at.h_form, x.as<float>(), x.dim(0), x.dim(1));
-  if (!reads_f32(products)) {
-    const NormArgs args{.x = x.as<float>(), .tokens = tokens, .d = x.dim(1), .q8 = h.q8, .f16 = h.f16};
-    emit(steps, [args](cudaStream_t stream) { launch_norm(args, stream); });
-  }
+  const auto h = Activations::make(products, call.workspace + at.h_form,
+                                   {.x = x.as<float>(), .tokens = tokens, .d = x.dim(1)}, steps);
   mlp(products, call, kGeluGemm, call.match.op<GeluGemm>().activation, h, at, tokens, nullptr, call.out[0].as<float>(),
       steps);
 }

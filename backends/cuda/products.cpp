@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "backends/cuda/blas.h"
+#include "backends/cuda/device/expand.h"
+#include "backends/cuda/device/skinny.h"
 #include "backends/cuda/device/weights.h"
 #include "backends/cuda/half_copies.h"
 #include "backends/cuda/steps.h"
@@ -14,6 +16,10 @@ namespace {
 
 /// Row norms and activations hold a row in shared memory.
 constexpr int64_t kLongestRow = 56 * 1024;
+/// The longest row that every block of a product of one token norms for itself.
+constexpr int64_t kOwnRow = 16 * 1024;
+/// Up to here f16 weights are not worth activations in f16.
+constexpr int64_t kFewest = 4;
 /// The f16 copy of a weight is made a panel of rows at a time.
 constexpr size_t kPanelBytes = size_t{256} << 20;
 
@@ -26,12 +32,10 @@ const void* half_of(const Tensor& weight, Steps& steps) {
   return cuda.copies().get(weight, cuda.stream());
 }
 
-bool is_plain(DType type) { return type->is_float; }
-
 }  // namespace
 
 std::string kernel_name(std::string_view ops, Products products) {
-  constexpr std::string_view kNames[] = {"f32", "gemv", "int8", "half"};
+  constexpr std::string_view kNames[] = {"f32", "gemv", "int8", "skinny", "half"};
   return fmt::format("{}.{}", ops, kNames[static_cast<size_t>(products)]);
 }
 
@@ -39,6 +43,7 @@ Arithmetic arithmetic_of(Products products) {
   switch (products) {
     case Products::int8:
       return Arithmetic::int8;
+    case Products::skinny:
     case Products::half:
       return Arithmetic::half;
     case Products::f32:
@@ -50,7 +55,7 @@ Arithmetic arithmetic_of(Products products) {
 
 std::function<const Layout*(const Match&, size_t, size_t, const TensorType&)> layout_of(
     Products products, std::initializer_list<size_t> slots) {
-  if (products == Products::f32 || products == Products::gemv) return nullptr;
+  if (reads_f32(products)) return nullptr;
   return [slots = std::vector<size_t>(slots)](const Match&, size_t node, size_t slot,
                                               const TensorType& type) -> const Layout* {
     const bool multiplies = node == 0 && std::ranges::find(slots, slot) != slots.end();
@@ -70,50 +75,68 @@ std::optional<std::string> refuses_bias(const Match& match, size_t weight, size_
 
 std::optional<std::string> refuses_weights(const Match& match, std::initializer_list<size_t> slots, Products products) {
   const int64_t tokens = match.last().out[0].shape[0];
-  const bool few = products == Products::gemv || products == Products::int8;
-  if (few && tokens > kFewTokens) return fmt::format("{} tokens are more than {}", tokens, kFewTokens);
+  const int64_t most = products == Products::gemv     ? kFewTokens
+                       : products == Products::int8   ? 1
+                       : products == Products::skinny ? kSkinnyTokens
+                                                      : tokens;
+  if (tokens > most) return fmt::format("{} tokens are more than {}", tokens, most);
   if (products == Products::half) {
     if (std::string reason = why_no_blas(); !reason.empty()) return reason;
   }
-  bool quantized = false;
+  bool plain = true;
   for (const size_t slot : slots) {
     const auto types = match.types(slot);
+    if (products == Products::gemv || products == Products::int8) {
+      int64_t rows = 0;
+      for (const TensorType& type : types) {
+        if (!gemv_takes(rows)) return fmt::format("a row block begins at row {}", rows);
+        rows += type.shape[0];
+      }
+      if (rows < 4 || !gemv_takes(rows / 2)) return fmt::format("there are {} rows", rows);
+    }
     if (types.size() > kMaxBlocks) return fmt::format("{} row blocks are more than {}", types.size(), kMaxBlocks);
     for (const TensorType& type : types) {
       const int64_t k = type.shape[1];
       if (!reads_type(type.dtype->id)) return fmt::format("it cannot read {}", type.dtype.name());
       if (k > kLongestRow) return fmt::format("rows of {} elements are longer than {}", k, kLongestRow);
-      if (few && !gemv_reads(type.dtype->id, k)) {
-        return fmt::format("it cannot read rows of {} elements of {}", k, type.dtype.name());
-      }
+      const bool reads = products == Products::gemv     ? gemv_reads(type.dtype->id, k)
+                         : products == Products::int8   ? skinny_reads(type.dtype->id, k) && k <= kOwnRow
+                         : products == Products::skinny ? skinny_reads(type.dtype->id, k)
+                                                        : true;
+      if (!reads) return fmt::format("it cannot read rows of {} elements of {}", k, type.dtype.name());
       if (products == Products::half && k % 8 != 0)
         return fmt::format("rows of {} elements are not a multiple of 8", k);
-      quantized |= !is_plain(type.dtype);
+      plain &= gemv_reads(type.dtype->id, k);
     }
   }
-  if (products == Products::gemv && quantized) return "the weights are quantized";
-  if (products == Products::int8 && !quantized) return "the weights are not quantized";
+  if (products == Products::half && plain && tokens <= kFewest) return fmt::format("{} tokens are few", tokens);
   return std::nullopt;
 }
 
 size_t Activations::bytes(Products products, int64_t tokens, int64_t k) {
   switch (products) {
-    case Products::int8:
-      return aligned(Q8Rows::bytes(tokens, (k + 31) / 32 * 32));
+    case Products::skinny:
+      return aligned(FragmentRows::bytes(tokens, k));
     case Products::half:
       return aligned(F16Rows::bytes(tokens, k));
     case Products::f32:
     case Products::gemv:
+    case Products::int8:
       break;
   }
   return 0;
 }
 
-Activations Activations::at(Products products, std::byte* memory, const float* x, int64_t tokens, int64_t k) {
-  Activations activations{.x = x};
-  if (products == Products::int8) activations.q8 = Q8Rows::at(memory, tokens, k);
-  if (products == Products::half) activations.f16 = F16Rows::at(memory, tokens, k);
-  return activations;
+Activations Activations::make(Products products, std::byte* memory, NormArgs norm, Steps& steps) {
+  const int64_t tokens = norm.tokens.capacity;
+  const bool passes = norm.norm == Norm::none && norm.residual == nullptr && norm.bias == nullptr;
+  if (passes && reads_f32(products)) return {.x = norm.x};
+  if (is_few(products) && tokens == 1 && norm.d <= kOwnRow) return {.prologue = norm};
+  Activations made{.x = norm.out};
+  if (products == Products::skinny) norm.fragments = made.fragments = FragmentRows::at(memory, tokens, norm.d);
+  if (products == Products::half) norm.f16 = made.f16 = F16Rows::at(memory, tokens, norm.d);
+  emit(steps, [norm](cudaStream_t stream) { launch_norm(norm, stream); });
+  return made;
 }
 
 size_t expansion_bytes(Products products, std::span<const TensorType> weights) {
@@ -145,13 +168,14 @@ Projection::Projection(Products products, std::span<const Tensor> weights, std::
 
 void Projection::multiply(const Activations& x, Extent tokens, const Epilogue& epilogue, float* y, std::byte* workspace,
                           Steps& steps) const {
-  if (products_ == Products::gemv || products_ == Products::int8) {
+  if (is_few(products_)) {
     // One launch for neighbours of a type; a gated pair needs both halves in one.
     for (size_t i = 0; i < weights_.size();) {
       size_t end = i + 1;
       while (end < weights_.size() && weights_[end].type.dtype == weights_[i].type.dtype) ++end;
       GemvArgs args{.x = x.x,
-                    .q8 = x.q8,
+                    .fragments = x.fragments,
+                    .prologue = x.prologue,
                     .tokens = tokens,
                     .gated = epilogue.gated,
                     .act = epilogue.act,
@@ -170,7 +194,8 @@ void Projection::multiply(const Activations& x, Extent tokens, const Epilogue& e
         args.weights.bias[n] = biases_[i];
         args.weights.begin[n + 1] = args.weights.begin[n] + weights_[i].dim(0);
       }
-      emit(steps, [args](cudaStream_t stream) { launch_gemv(args, stream); });
+      if (products_ == Products::skinny) emit(steps, [args](cudaStream_t stream) { launch_skinny(args, stream); });
+      else emit(steps, [args](cudaStream_t stream) { launch_gemv(args, stream); });
     }
     return;
   }
@@ -191,7 +216,7 @@ void Projection::multiply(const Activations& x, Extent tokens, const Epilogue& e
         auto* panel = reinterpret_cast<uint16_t*>(workspace);
         emit(steps, [=, product = half_product(tokens.capacity, end - begin, k, rows)](cudaStream_t stream) {
           const uint32_t type = weight.type.dtype->id;
-          if (gemv_wants_q8(type)) {
+          if (skinny_knows(type)) {
             launch_expand(type, weight.data, n, k, begin, end, panel, stream);
           } else {
             launch_decode_half(type, weight.data + static_cast<size_t>(begin) * weight.type.row_bytes(), panel,

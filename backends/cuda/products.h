@@ -12,14 +12,18 @@
 namespace weft::cuda {
 
 enum class Products : uint8_t {
-  f32,   // plain kernels, weights as they are stored: any number of tokens, any type
-  gemv,  // few tokens, f32 activations, f32, f16 or bf16 weights
-  int8,  // few tokens, 8-bit activations for quantized weights
-  half,  // many tokens, f16 activations and weights, by cuBLASLt
+  f32,     // plain kernels, weights as they are stored: any number of tokens, any type
+  gemv,    // few tokens, f32 activations, f32, f16 or bf16 weights
+  int8,    // one token, 8-bit activations, quantized weights
+  skinny,  // few tokens, f16 activations, quantized weights unpacked to f16 in registers
+  half,    // many tokens, f16 activations and weights, by cuBLASLt
 };
 
-/// Up to this many tokens, weights are streamed a pass for every 8 of them; beyond, f16 copies pay.
+/// The most tokens of gemv, and of attention that reads its keys once for each of them.
 constexpr int64_t kFewTokens = 16;
+
+inline bool is_few(Products products) { return products != Products::f32 && products != Products::half; }
+inline bool reads_f32(Products products) { return products == Products::f32 || products == Products::gemv; }
 
 std::string kernel_name(std::string_view ops, Products products);
 Arithmetic arithmetic_of(Products products);
@@ -32,19 +36,21 @@ std::optional<std::string> refuses_weights(const Match& match, std::initializer_
 /// Why the bias of a weight is not one vector, or one for each of its blocks.
 std::optional<std::string> refuses_bias(const Match& match, size_t weight, size_t bias);
 
-/// Activations [T, k] in the form a product takes, in the workspace.
+/// Activations [T, k] in the form a product takes.
 struct Activations {
   const float* x = nullptr;
-  Q8Rows q8 = {};
+  FragmentRows fragments = {};
   F16Rows f16 = {};
+  NormArgs prologue = {};  // how the product makes them itself, if it does
 
   /// Bytes of the form, a multiple of 256.
   static size_t bytes(Products products, int64_t tokens, int64_t k);
-  /// The form at `memory`, to be written by a norm or an activation; `x`, the f32 rows, may be elsewhere.
-  static Activations at(Products products, std::byte* memory, const float* x, int64_t tokens, int64_t k);
+  /// Rows as `norm` makes them, to its `out` where the product takes f32. The form, at `memory`, is written by a kernel
+  /// of its own, unless the product can begin with it.
+  static Activations make(Products products, std::byte* memory, NormArgs norm, Steps& steps);
 };
 
-/// What is done to the rows of a product as they are written. Only gemv and int8 do it in the same kernel.
+/// What is done to the rows of a product as they are written. The products of few tokens do it in the same kernel.
 struct Epilogue {
   bool gated = false;
   Act act = Act::none;

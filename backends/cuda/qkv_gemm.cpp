@@ -15,7 +15,7 @@ struct Workspace {
   Workspace(Products products, const Match& match) {
     const TensorType x = match.type(QkvGemm::kX);
     const int64_t tokens = x.shape[0], k = x.shape[1];
-    const bool own_norm = !match.wants(1) && (products == Products::f32 || products == Products::gemv);
+    const bool own_norm = !match.wants(1) && reads_f32(products);
     form = own_norm ? aligned(x.bytes()) : 0;
     panel = form + Activations::bytes(products, tokens, k);
     total = panel + expansion_bytes(products, match.types(QkvGemm::kWeight));
@@ -26,11 +26,9 @@ void prepare(Products products, const Call& call, Steps& steps) {
   const auto& op = call.match.op<QkvGemm>();
   const Workspace at(products, call.match);
   const Tensor x = call.input(QkvGemm::kX), qkv = call.out[0];
-  const bool reads_f32 = products == Products::f32 || products == Products::gemv;
   float* norm = call.out[1].as<float>();
-  if (norm == nullptr && reads_f32) norm = reinterpret_cast<float*>(call.workspace + at.norm);
+  if (norm == nullptr && reads_f32(products)) norm = reinterpret_cast<float*>(call.workspace + at.norm);
   const Extent tokens = extent_of(qkv.type, call.live);
-  const auto h = Activations::at(products, call.workspace + at.form, norm, x.dim(0), x.dim(1));
   const NormArgs args{.x = x.as<float>(),
                       .norm = op.norm == NormKind::layer ? Norm::layer : Norm::rms,
                       .gamma = call.input(QkvGemm::kGamma).as<float>(),
@@ -38,13 +36,11 @@ void prepare(Products products, const Call& call, Steps& steps) {
                       .eps = op.eps,
                       .tokens = tokens,
                       .d = x.dim(1),
-                      .out = norm,
-                      .q8 = h.q8,
-                      .f16 = h.f16};
-  emit(steps, [args](cudaStream_t stream) { launch_norm(args, stream); });
+                      .out = norm};
+  const auto h = Activations::make(products, call.workspace + at.form, args, steps);
   const Projection projection(products, call.inputs(QkvGemm::kWeight), call.inputs(QkvGemm::kBias));
   projection.multiply(h, tokens, {}, qkv.as<float>(), call.workspace + at.panel, steps);
-  if (products == Products::f32 || products == Products::half) projection.finish(h, tokens, qkv.as<float>(), steps);
+  if (!is_few(products)) projection.finish(h, tokens, qkv.as<float>(), steps);
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 #include "ops/softmax_context.h"
 
+#include <cmath>
+
 #include "backends/cuda/device/flash_attention.h"
+#include "backends/cuda/device/skinny.h"
 #include "backends/cuda/glue.h"
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/products.h"
@@ -11,15 +14,15 @@ namespace {
 
 using Op = SoftmaxContext;
 
-int splits_of(const TensorType& qkv, const TensorType& cache, const TensorType& table) {
-  return attention_splits(qkv.shape[0], table.shape[1] * cache.shape[2]);
+int splits_of(const TensorType& qkv, int n_head, const TensorType& cache, const TensorType& table) {
+  return attention_splits(qkv.shape[0], n_head, table.shape[1] * cache.shape[2]);
 }
 
 size_t workspace(const Match& match) {
   const auto& op = match.op<Op>();
   const TensorType qkv = match.type(Op::kQkv);
   return attention_workspace(qkv.shape[0], op.n_head, op.d_head,
-                             splits_of(qkv, match.type(Op::kKCache), match.type(Op::kPageTable)));
+                             splits_of(qkv, op.n_head, match.type(Op::kKCache), match.type(Op::kPageTable)));
 }
 
 std::optional<std::string> refuses(const Match& match, const DeviceInfo&) {
@@ -67,7 +70,6 @@ void prepare(bool flash, const Call& call, Steps& steps) {
                      .qk_norm_eps = op.qk_norm_eps,
                      .rotary = op.rotary_dim == 0 ? 0 : static_cast<int>(op.rotary),
                      .rotary_dim = op.rotary_dim,
-                     .rope_theta = static_cast<double>(op.rope_theta),
                      .rope_attn_scale = op.rope_attn_scale,
                      .rope_factors = floats(Op::kRopeFactors),
                      .scale = op.scale,
@@ -77,11 +79,15 @@ void prepare(bool flash, const Call& call, Steps& steps) {
                      .alibi = op.alibi,
                      .sinks = floats(Op::kSinks),
                      .queries = reinterpret_cast<float*>(call.workspace),
-                     .splits = splits_of(qkv.type, cache.type, table.type)};
+                     .splits = splits_of(qkv.type, op.n_head, cache.type, table.type)};
   args.partial = reinterpret_cast<float*>(
       call.workspace + aligned(static_cast<size_t>(qkv.dim(0)) * static_cast<size_t>(op.n_head * op.d_head) * 4));
+  args.arrivals = static_cast<CudaSteps&>(steps).arrivals();
+  for (int p = 0; p < op.rotary_dim / 2; ++p) {
+    args.frequencies[p] = static_cast<float>(std::pow(static_cast<double>(op.rope_theta), -2.0 * p / op.rotary_dim));
+  }
   emit(steps, [args, flash](cudaStream_t stream) {
-    launch_append(args, stream);
+    if (flash || args.context == nullptr) launch_append(args, stream);
     if (args.context == nullptr) return;
     flash ? launch_flash(args, stream) : launch_attend(args, stream);
   });
@@ -105,7 +111,7 @@ Kernel flash_attention() {
           .arithmetic = Arithmetic::half,
           .refuses = [](const Match& match, const DeviceInfo& device) -> std::optional<std::string> {
             const int64_t tokens = match.type(Op::kQkv).shape[0];
-            if (tokens <= kFewTokens) return fmt::format("{} tokens are few", tokens);
+            if (tokens <= kSkinnyTokens) return fmt::format("{} tokens are few", tokens);
             if (!flash_reads(match.type(Op::kKCache).dtype->id, match.op<Op>().d_head)) {
               return fmt::format("it cannot read heads of {}", match.op<Op>().d_head);
             }

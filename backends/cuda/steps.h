@@ -17,16 +17,20 @@ using Launch = std::function<void(cudaStream_t)>;
 
 class CudaSteps : public Steps {
  public:
-  CudaSteps(cudaStream_t stream, HalfCopies& copies) : stream_(stream), copies_(copies) {}
+  CudaSteps(cudaStream_t stream, HalfCopies& copies, unsigned* arrivals)
+      : stream_(stream), copies_(copies), arrivals_(arrivals) {}
   void add(Launch launch) { launches_.push_back(std::move(launch)); }
 
   cudaStream_t stream() const { return stream_; }
   HalfCopies& copies() const { return copies_; }
+  /// Zeros of the stream, that kernels count with and leave as zeros.
+  unsigned* arrivals() const { return arrivals_; }
 
  private:
   friend class CudaSegment;
   cudaStream_t stream_;
   HalfCopies& copies_;
+  unsigned* arrivals_;
   std::vector<Launch> launches_;
 };
 

@@ -5,11 +5,6 @@
 
 namespace weft::cuda {
 
-/// Where column c of a row of 8-bit activations is.
-__device__ inline int64_t q8_place(const Q8Rows& rows, int64_t t, int64_t c) {
-  return t * rows.stride + c / 16 % 4 * (rows.stride / 4) + c / 64 * 16 + c % 16;
-}
-
 __device__ inline float apply(Act act, float x) {
   switch (act) {
     case Act::gelu_tanh:

@@ -9,28 +9,27 @@
 
 namespace weft::cuda {
 
-/// 32 columns of 8-bit activations: what one q is worth, and the sums of q over each half.
-struct Q8Group {
-  float scale;
-  int16_t sums[2];
-};
+/// Rows of f16 activations as tensor cores take them, the B operand of mma.m16n8k16 (PTX ISA, "Matrix Fragments"), in
+/// tiles of 8 rows. The order of k is ours: lane 4 n + t of a warp has columns [64 t, 64 t + 64) of every 256 of row n,
+/// 8 a load, and of every 4 columns the order 0, 2, 1, 3. Each row is times a power of two that keeps it in range:
+/// `unscale` [T] undoes it. Columns past k, up to a multiple of 256, are zeros.
+struct FragmentRows {
+  uint16_t* x = nullptr;
+  float* unscale = nullptr;
 
-/// Rows of 8-bit activations. Of every 64 columns, the four runs of 16 lie in four planes of a row, so that threads
-/// which take neighbouring runs read neighbouring bytes: run r of columns [64 u, 64 u + 64) is at stride / 4 * r + 16
-/// u.
-struct Q8Rows {
-  int8_t* q = nullptr;        // [T, stride]
-  Q8Group* groups = nullptr;  // [T, stride / 32]
-  int64_t stride = 0;         // k, rounded up to 64
-
-  static int64_t stride_of(int64_t k) { return (k + 63) / 64 * 64; }
-  static size_t bytes(int64_t rows, int64_t k) {
-    const int64_t row = stride_of(k) + stride_of(k) / 32 * static_cast<int64_t>(sizeof(Q8Group));
-    return static_cast<size_t>(rows * row);
+  static constexpr int kTile = 8;
+  __host__ __device__ static constexpr int64_t padded(int64_t k) { return (k + 255) / 256 * 256; }
+  /// Where column c of row n of a tile of n_rows is; four columns from a multiple of 4 on are neighbours.
+  __host__ __device__ static constexpr uint32_t place(uint32_t c, uint32_t n, uint32_t n_rows) {
+    return (((c / 256 * 8 + c % 64 / 8) * n_rows + n) * 4 + c % 256 / 64) * 8 + c % 8 / 4 * 4;
   }
-  static Q8Rows at(void* memory, int64_t rows, int64_t k) {
-    auto* q = static_cast<int8_t*>(memory);
-    return {q, reinterpret_cast<Q8Group*>(q + rows * stride_of(k)), stride_of(k)};
+  static int64_t tiles(int64_t rows) { return (rows + kTile - 1) / kTile; }
+  static size_t bytes(int64_t rows, int64_t k) {
+    return static_cast<size_t>(tiles(rows) * kTile * (padded(k) * 2 + static_cast<int64_t>(sizeof(float))));
+  }
+  static FragmentRows at(void* memory, int64_t rows, int64_t k) {
+    auto* x = static_cast<uint16_t*>(memory);
+    return {x, reinterpret_cast<float*>(x + tiles(rows) * kTile * padded(k))};
   }
 };
 
@@ -58,8 +57,8 @@ struct NormArgs {
   int64_t d = 0;
   float* sum = nullptr;  // s
   float* out = nullptr;  // y
-  Q8Rows q8 = {};        // y in 8 bits
   F16Rows f16 = {};      // y in 16 bits
+  FragmentRows fragments = {};
 };
 void launch_norm(const NormArgs& args, cudaStream_t stream);
 
@@ -67,7 +66,7 @@ void launch_norm(const NormArgs& args, cudaStream_t stream);
 enum class Act : uint8_t { none, gelu_tanh, gelu_erf, relu, silu, swiglu_clamped };
 
 /// y = act(x + bias), or, gated, act(gate + gate_bias) * (x + bias) with x and gate halves of rows of 2 d: first times
-/// unscale[t]. f32 rows, and any of three forms out.
+/// unscale[t]. f32 rows, and either form out.
 struct ActArgs {
   const float* x = nullptr;  // [T, d] or [T, 2 d]
   bool gated = false;
@@ -78,7 +77,6 @@ struct ActArgs {
   Extent tokens = {};
   int64_t d = 0;
   float* out = nullptr;
-  Q8Rows q8 = {};
   F16Rows f16 = {};
 };
 void launch_activate(const ActArgs& args, cudaStream_t stream);

@@ -1,6 +1,8 @@
-// Decoding: a block takes one token, one kv head and one split of the keys; the queries of the head's group share every
-// key and value read. Scores: a thread a key. Context: a thread a column. Then the splits are merged.
-// Many tokens run the same way, unsplit: flash_attention.cu is for them.
+// Decoding: a block takes one token, one query head (few keys: bound by latency) or up to four of one kv head (many:
+// bound by memory), and one split of the keys. Groups of lanes take keys by turns: each lane eight columns (or 16) of a
+// key and its value, and of the queries, in registers; each group keeps its own largest score and sums, which are put
+// together at the end. The block that is last done with a head puts its splits together. Many tokens run the same way:
+// flash_attention.cu is for them.
 #include "backends/cuda/device/attention.h"
 
 #include "backends/cuda/device/blocks.cuh"
@@ -10,90 +12,123 @@
 namespace weft::cuda {
 namespace {
 
-constexpr int kKeys = 128;     // scored at a time, a thread each
-constexpr int kMaxGroup = 8;   // query heads of a kv head that share a pass
-constexpr int kMaxHead = 512;  // d
+constexpr int kWarps = 8;     // of a block
+constexpr int kAtOnce = 4;    // keys of a group of lanes whose loads are under way together
+constexpr int kMaxGroup = 4;  // query heads of a kv head that share a pass
+constexpr int kFewKeys = 1024;
+constexpr float kLog2E = 1.4426950408889634f;
 
-/// Elements [e, e + 8) of a cached row, zeros past d.
+/// Elements [e, e + 8) of a cached row of d, as they are stored; past d, zeros.
 template <typename Block>
-__device__ void eight(const Block* row, int e, int d, float (&v)[8]) {
-  if constexpr (Block::kElems > 1) {  // q8_0: d is a multiple of 32
-    const float scale = __half2float(__ushort_as_half(row[e / 32].d));
+struct Eight {
+  Block v[8] = {};
+  __device__ void load(const Block* row, int e, int d) {
+    if (e >= d) return;
+    if (d % 8 == 0) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) v[i] = scale * static_cast<float>(row[e / 32].qs[e % 32 + i]);
-  } else if (sizeof(Block) == 2 && d % 8 == 0) {
-    const uint4 bits = *reinterpret_cast<const uint4*>(row + e);
-    const auto* blocks = reinterpret_cast<const Block*>(&bits);
+      for (int i = 0; i < static_cast<int>(sizeof(v) / 16); ++i) {
+        reinterpret_cast<uint4*>(v)[i] = reinterpret_cast<const uint4*>(row + e)[i];
+      }
+    } else {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) blocks[i].decode(v + i);
-  } else {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      v[i] = 0;
-      if (e + i < d) row[e + i].decode(v + i);
+      for (int i = 0; i < 8; ++i) {
+        if (e + i < d) v[i] = row[e + i];
+      }
     }
   }
+  __device__ void decode(float (&x)[8]) const {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) v[i].decode(x + i);
+  }
+};
+template <>
+struct Eight<EncodedQ8_0> {
+  uint16_t v[4] = {}, d = 0;
+  __device__ void load(const EncodedQ8_0* row, int e, int columns) {  // columns: a multiple of 32
+    if (e >= columns) return;
+    const auto* from = reinterpret_cast<const uint16_t*>(row[e / 32].qs + e % 32);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] = from[i];
+    d = row[e / 32].d;
+  }
+  __device__ void decode(float (&x)[8]) const {
+    const float scale = __half2float(__ushort_as_half(d));
+#pragma unroll
+    for (int i = 0; i < 8; ++i) x[i] = scale * static_cast<float>(static_cast<int8_t>(v[i / 2] >> i % 2 * 8));
+  }
+};
+
+/// Head `head` of token t's row of qkv (q heads, then k heads, then v heads), normed and rotated, by a warp.
+__device__ void make_head(const AttentionArgs& a, int64_t t, int head, float* to) {
+  const int lane = threadIdx.x % 32;
+  const bool is_q = head < a.n_head, is_k = !is_q && head < a.n_head + a.n_kv_head;
+  const int own = is_q ? head : is_k ? head - a.n_head : head - a.n_head - a.n_kv_head;
+  const float* row = a.qkv + t * (a.n_head + 2 * a.n_kv_head) * a.d;
+  const float* from = row + static_cast<int64_t>(head) * a.d;
+  const float* gamma = is_q ? a.q_gamma : is_k ? a.k_gamma : nullptr;
+  float scale = 1;
+  if (gamma != nullptr) {
+    const bool whole = is_q ? a.q_gamma_row : a.k_gamma_row;
+    const int heads = is_q ? a.n_head : a.n_kv_head;
+    const float* begin = whole ? row + (is_q ? 0 : static_cast<int64_t>(a.n_head) * a.d) : from;
+    const int64_t length = whole ? static_cast<int64_t>(heads) * a.d : a.d;
+    float squares = 0;
+    for (int64_t e = lane; e < length; e += 32) squares += begin[e] * begin[e];
+    scale = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(length) + a.qk_norm_eps);
+    if (whole) gamma += static_cast<int64_t>(own) * a.d;
+  }
+  for (int e = lane; e < a.d; e += 32) to[e] = gamma != nullptr ? from[e] * scale * gamma[e] : from[e];
+  __syncwarp();
+  if ((is_q || is_k) && a.rotary != 0) {
+    const int half = a.rotary_dim / 2;
+    for (int p = lane; p < half; p += 32) {
+      // Frequency and angle are rounded to f32, as models were trained.
+      float frequency = a.frequencies[p];
+      if (a.rope_factors != nullptr) frequency /= a.rope_factors[p];
+      const float angle = static_cast<float>(a.positions[t]) * frequency;
+      const float c = cosf(angle) * a.rope_attn_scale, s = sinf(angle) * a.rope_attn_scale;
+      float &x = to[a.rotary == 1 ? p : 2 * p], &y = to[a.rotary == 1 ? p + half : 2 * p + 1];
+      const float first = x, second = y;
+      x = first * c - second * s;
+      y = second * c + first * s;
+    }
+  }
+  __syncwarp();
 }
 
-/// A warp a head of a token: q heads, then k heads, then v heads.
+/// A made k or v head of token t into its cache, by a warp.
 template <typename Block>
-__global__ void append(AttentionArgs a) {
+__device__ void keep_head(const AttentionArgs& a, int64_t t, int kv_head, bool is_k, const float* from) {
+  const int64_t slot = a.slots[t];
+  if (slot < 0 || slot >= a.pages * a.page) return;
+  const int64_t at = (slot / a.page * a.n_kv_head + kv_head) * a.page + slot % a.page;
+  constexpr int kElems = static_cast<int>(Block::kElems);
+  Block* to = static_cast<Block*>(is_k ? a.k_cache : a.v_cache) + at * (a.d / kElems);
+  for (int b = threadIdx.x % 32; b < a.d / kElems; b += 32) to[b].encode(from + b * kElems);
+}
+
+/// A warp a head of a token.
+template <typename Block>
+__global__ void append(const __grid_constant__ AttentionArgs a) {
   extern __shared__ float memory[];
   let_next_start();
   wait_for_previous();
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
+  const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
   float* head_row = memory + warp * a.d;
   const int n_heads = a.n_head + 2 * a.n_kv_head;
   const int64_t n = rows_of(a.tokens) * n_heads;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * n_warps + warp; i < n;
        i += static_cast<int64_t>(gridDim.x) * n_warps) {
     const int64_t t = i / n_heads;
-    const int head = static_cast<int>(i % n_heads);
-    const bool is_q = head < a.n_head, is_k = !is_q && head < a.n_head + a.n_kv_head;
-    const int own = is_q ? head : is_k ? head - a.n_head : head - a.n_head - a.n_kv_head;
-    const float* row = a.qkv + t * n_heads * a.d;
-    const float* from = row + static_cast<int64_t>(head) * a.d;
-    const float* gamma = is_q ? a.q_gamma : is_k ? a.k_gamma : nullptr;
-    float scale = 1;
-    if (gamma != nullptr) {
-      const bool whole = is_q ? a.q_gamma_row : a.k_gamma_row;
-      const int heads = is_q ? a.n_head : a.n_kv_head;
-      const float* begin = whole ? row + (is_q ? 0 : static_cast<int64_t>(a.n_head) * a.d) : from;
-      const int64_t length = whole ? static_cast<int64_t>(heads) * a.d : a.d;
-      float squares = 0;
-      for (int64_t e = lane; e < length; e += 32) squares += begin[e] * begin[e];
-      scale = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(length) + a.qk_norm_eps);
-      if (whole) gamma += static_cast<int64_t>(own) * a.d;
-    }
-    __syncwarp();
-    for (int e = lane; e < a.d; e += 32) head_row[e] = gamma != nullptr ? from[e] * scale * gamma[e] : from[e];
-    __syncwarp();
-    if ((is_q || is_k) && a.rotary != 0) {
-      const int half = a.rotary_dim / 2;
-      for (int p = lane; p < half; p += 32) {
-        // Frequency and angle are rounded to f32, as models were trained.
-        float frequency = static_cast<float>(pow(a.rope_theta, -2.0 * p / a.rotary_dim));
-        if (a.rope_factors != nullptr) frequency /= a.rope_factors[p];
-        const float angle = static_cast<float>(a.positions[t]) * frequency;
-        const float c = cosf(angle) * a.rope_attn_scale, s = sinf(angle) * a.rope_attn_scale;
-        float &x = head_row[a.rotary == 1 ? p : 2 * p], &y = head_row[a.rotary == 1 ? p + half : 2 * p + 1];
-        const float first = x, second = y;
-        x = first * c - second * s;
-        y = second * c + first * s;
-      }
-      __syncwarp();
-    }
-    if (is_q) {
-      float* to = a.queries + (t * a.n_head + own) * a.d;
-      for (int e = lane; e < a.d; e += 32) to[e] = head_row[e];
+    const int head = static_cast<int>(i % n_heads), kv = head - a.n_head;
+    make_head(a, t, head, head_row);
+    if (kv < 0) {
+      float* to = a.queries + (t * a.n_head + head) * a.d;
+      for (int e = threadIdx.x % 32; e < a.d; e += 32) to[e] = head_row[e];
     } else {
-      const int64_t slot = a.slots[t];
-      if (slot < 0 || slot >= a.pages * a.page) continue;
-      const int64_t at = (slot / a.page * a.n_kv_head + own) * a.page + slot % a.page;
-      constexpr int kElems = static_cast<int>(Block::kElems);
-      Block* to = static_cast<Block*>(is_k ? a.k_cache : a.v_cache) + at * (a.d / kElems);
-      for (int b = lane; b < a.d / kElems; b += 32) to[b].encode(head_row + b * kElems);
+      keep_head<Block>(a, t, kv % a.n_kv_head, kv < a.n_kv_head, head_row);
     }
+    __syncwarp();
   }
 }
 
@@ -104,201 +139,314 @@ __device__ float slope_of(const AttentionArgs& a, int head) {
   return static_cast<float>(static_cast<double>(a.alibi_scale) * exp2(power));
 }
 
-/// G: query heads of the kv head that this block serves.
-template <int G, typename Block>
-__global__ void __launch_bounds__(kKeys) attend(AttentionArgs a) {
-  extern __shared__ float memory[];
-  let_next_start();
-  wait_for_previous();
-  const int d = a.d, tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
-  const int each = a.n_head / a.n_kv_head, n_groups = (each + G - 1) / G;
-  const int kv_head = static_cast<int>(blockIdx.x) / n_groups, part = static_cast<int>(blockIdx.x) % n_groups;
-  const int first_head = kv_head * each + part * G, heads = each - part * G < G ? each - part * G : G;
-  const int64_t t = blockIdx.y, split = blockIdx.z;
-  if (t >= rows_of(a.tokens)) return;
-  const int64_t sequence = a.sequence_ids[t];
-  const bool known = sequence >= 0 && sequence < a.sequences;
-  const int64_t position = a.positions[t], length = known ? a.kv_lengths[sequence] : 0;
-  // Visible: [begin, end) of what this split has.
-  int64_t end = length < position + 1 ? length : position + 1;
-  int64_t begin = a.window > 0 && position - a.window + 1 > 0 ? position - a.window + 1 : 0;
-  const int64_t most = a.pages_each * a.page;
-  if (end > most) end = most;
-  if (a.splits > 1) {
-    begin = begin > split * kSplitKeys ? begin : split * kSplitKeys;
-    end = end < (split + 1) * kSplitKeys ? end : (split + 1) * kSplitKeys;
-    if (begin >= end) {  // merge() must know
-      if (tid < heads) a.partial[((t * a.n_head + first_head + tid) * a.splits + split) * (d + 2) + d + 1] = 0;
-      return;
-    }
-  }
+/// What a group of lanes, a warp, a block or a split has seen of one head: scores are powers of two.
+struct Seen {
+  float largest = -INFINITY, sum = 0;  // of scores, of weights
 
-  const int width = (d + 7) / 8 * 8;
-  float* q = memory;                 // [G, width], zeros past d and past the heads
-  float* scores = q + G * width;     // [G, kKeys]
-  float* sums = scores + G * kKeys;  // [G, width]: of a warp's columns, at the end
-  __shared__ float largest[G], weight_sums[G], factors[G];
-  __shared__ int64_t rows[kKeys];  // of the caches
-  for (int i = tid; i < G * width; i += kKeys) {
-    const int h = i / width, e = i % width;
-    q[i] = h < heads && e < d ? a.queries[(t * a.n_head + first_head + h) * d + e] * a.scale : 0.0f;
+  /// Takes in `other`; sums of values are to be scaled likewise.
+  __device__ void join(const Seen& other, float& own_factor, float& other_factor) {
+    const float m = fmaxf(largest, other.largest);
+    own_factor = largest == -INFINITY ? 0.0f : exp2f(largest - m);
+    other_factor = other.largest == -INFINITY ? 0.0f : exp2f(other.largest - m);
+    sum = sum * own_factor + other.sum * other_factor;
+    largest = m;
   }
-  if (tid < G) largest[tid] = -INFINITY, weight_sums[tid] = 0;
-  // A value row is read by `lanes` threads, 8 columns each; so many rows at once.
-  const int lanes = width / 8, at_once = kKeys / lanes > 0 ? kKeys / lanes : 1, own_row = tid / lanes;
-  const int own_column = tid % lanes * 8;
-  const bool reads = own_row < at_once;
-  float context[G][8] = {};
+};
+
+/// What of the keys a block takes.
+struct Span {
+  int64_t begin, end;         // its keys
+  int first_split, n_splits;  // that have keys
+  bool writes;                // the key and value of the one token
+};
+
+/// G: query heads that this block serves, from first_head on; kPieces: runs of eight columns a lane has.
+template <int G, typename Block, int kPieces>
+__device__ void attend_heads(const AttentionArgs& a, const Span& span, int first_head, int heads) {
+  extern __shared__ float memory[];
+  __shared__ Seen warps_saw[kWarps][G];
+  __shared__ float warp_factors[kWarps][G];
+  __shared__ Seen block_saw[G];
+  __shared__ bool is_last;
+  const int d = a.d, tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
+  const int kv_head = first_head / (a.n_head / a.n_kv_head), n_splits = span.n_splits, first_split = span.first_split;
+  const int64_t t = blockIdx.y, split = blockIdx.z, begin = span.begin, end = span.end, sequence = a.sequence_ids[t];
+  const int64_t position = a.positions[t];
+  const bool counts = split >= first_split && split < first_split + n_splits, writes = span.writes;
   const auto* k_cache = static_cast<const Block*>(a.k_cache);
   const auto* v_cache = static_cast<const Block*>(a.v_cache);
-  constexpr int kElems = static_cast<int>(Block::kElems);
-  __syncthreads();
-
-  for (int64_t j0 = begin; j0 < end; j0 += kKeys) {
-    const int64_t j = j0 + tid;
-    const int count = static_cast<int>(end - j0 < kKeys ? end - j0 : kKeys);
-    int64_t row = -1;
-    if (j < end) {
-      const int64_t id = a.page_table[sequence * a.pages_each + j / a.page];
-      if (id >= 0 && id < a.pages) row = (id * a.n_kv_head + kv_head) * a.page + j % a.page;
+  const int blocks = d / static_cast<int>(Block::kElems);  // of a row
+  const auto row_of = [&](int64_t j) -> int64_t {
+    if (j >= end) return -1;
+    const int64_t id = a.page_table[sequence * a.pages_each + j / a.page];
+    return id >= 0 && id < a.pages ? (id * a.n_kv_head + kv_head) * a.page + j % a.page : -1;
+  };
+  // Keys of steps before this one may be asked for already.
+  if (a.appends) {
+    for (int64_t j = begin + tid; j < end; j += kWarps * 32) {
+      if (const int64_t row = row_of(j); row >= 0) {
+        for (int b = 0; b < blocks * static_cast<int>(sizeof(Block)); b += 128) {
+          asm volatile("prefetch.global.L2 [%0];" ::"l"(reinterpret_cast<const char*>(k_cache + row * blocks) + b));
+          asm volatile("prefetch.global.L2 [%0];" ::"l"(reinterpret_cast<const char*>(v_cache + row * blocks) + b));
+        }
+      }
     }
-    rows[tid] = row;
-    float s[G] = {};
-    if (row >= 0) {
-      const Block* key = k_cache + row * (d / kElems);
-#pragma unroll 4
-      for (int e = 0; e < width; e += 8) {
-        float k[8];
-        eight(key, e, d, k);
+  }
+  wait_for_previous();
+
+  // Queries, and with a single token its own key and value.
+  const int width = (d + 7) / 8 * 8;
+  float* q = memory;  // [G, width], zeros past d and past the heads
+  if (a.appends) {
+    float* own = memory + G * width;  // [2, d]
+    for (int i = warp; i < G + 2; i += kWarps) {
+      if (i < heads) make_head(a, t, first_head + i, q + i * width);
+      if (i < G || !writes) continue;
+      const bool is_k = i == G;
+      make_head(a, t, a.n_head + (is_k ? 0 : a.n_kv_head) + kv_head, own + (is_k ? 0 : d));
+      keep_head<Block>(a, t, kv_head, is_k, own + (is_k ? 0 : d));
+    }
+  } else {
+    for (int i = tid; i < heads * d; i += kWarps * 32) {
+      q[i / d * width + i % d] = a.queries[(t * a.n_head + first_head) * d + i];
+    }
+  }
+  __syncthreads();
+  if (!counts) return;
+  int lanes = 1;  // a key
+  while (lanes * kPieces * 8 < d) lanes *= 2;
+  const int own_column = lane % lanes * 8;
+  float query[G][kPieces][8];
+#pragma unroll
+  for (int h = 0; h < G; ++h) {
+#pragma unroll
+    for (int p = 0; p < kPieces; ++p) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const int e = own_column + p * lanes * 8 + i;
+        query[h][p][i] = h < heads && e < d ? q[h * width + e] * a.scale : 0.0f;
+      }
+    }
+  }
+
+  Seen seen[G];
+  float context[G][kPieces][8] = {};
+  const int groups = kWarps * 32 / lanes;
+  for (int64_t j0 = begin + tid / lanes; j0 - tid / lanes < end; j0 += static_cast<int64_t>(groups) * kAtOnce) {
+    Eight<Block> keys[kAtOnce][kPieces], values[kAtOnce][kPieces];
+    int64_t rows[kAtOnce];
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) {
+      rows[u] = row_of(j0 + u * groups);
+      if (rows[u] < 0) continue;
+#pragma unroll
+      for (int p = 0; p < kPieces; ++p) {
+        keys[u][p].load(k_cache + rows[u] * blocks, own_column + p * lanes * 8, d);
+        values[u][p].load(v_cache + rows[u] * blocks, own_column + p * lanes * 8, d);
+      }
+    }
+    float scores[kAtOnce][G] = {};
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) {
+#pragma unroll
+      for (int p = 0; p < kPieces; ++p) {
+        float x[8];
+        keys[u][p].decode(x);
 #pragma unroll
         for (int h = 0; h < G; ++h) {
-          const float4 x = *reinterpret_cast<const float4*>(q + h * width + e);
-          const float4 y = *reinterpret_cast<const float4*>(q + h * width + e + 4);
-          s[h] += x.x * k[0] + x.y * k[1] + x.z * k[2] + x.w * k[3] + y.x * k[4] + y.y * k[5] + y.z * k[6] + y.w * k[7];
+#pragma unroll
+          for (int i = 0; i < 8; ++i) scores[u][h] += x[i] * query[h][p][i];
         }
+      }
+    }
+    for (int step = lanes / 2; step > 0; step /= 2) {
+#pragma unroll
+      for (int u = 0; u < kAtOnce; ++u) {
+#pragma unroll
+        for (int h = 0; h < G; ++h) scores[u][h] += __shfl_xor_sync(0xFFFFFFFFu, scores[u][h], step);
       }
     }
 #pragma unroll
     for (int h = 0; h < G; ++h) {
-      float v = s[h];
-      if (a.softcap > 0) v = a.softcap * tanhf(v / a.softcap);
-      if (a.alibi) v += slope_of(a, first_head + h) * static_cast<float>(j - position);
-      scores[h * kKeys + tid] = j < end ? v : -INFINITY;
-    }
-    __syncthreads();
-    // A warp a head: the new largest, the weights, their sum.
-    for (int h = warp; h < heads; h += kKeys / 32) {
-      float m = largest[h];
+      float m = seen[h].largest;
 #pragma unroll
-      for (int i = 0; i < kKeys / 32; ++i) m = fmaxf(m, scores[h * kKeys + i * 32 + lane]);
-      m = warp_max(m);
-      float sum = 0;
-#pragma unroll
-      for (int i = 0; i < kKeys / 32; ++i) {
-        float& p = scores[h * kKeys + i * 32 + lane];
-        p = expf(p - m);
-        sum += p;
+      for (int u = 0; u < kAtOnce; ++u) {
+        const int64_t j = j0 + u * groups;
+        float v = scores[u][h];
+        if (a.softcap > 0) v = a.softcap * tanhf(v / a.softcap);
+        if (a.alibi) v += slope_of(a, first_head + h) * static_cast<float>(j - position);
+        scores[u][h] = j < end ? v * kLog2E : -INFINITY;
+        m = fmaxf(m, scores[u][h]);
       }
-      sum = warp_sum(sum);
-      if (lane == 0) {
-        const float factor = largest[h] == -INFINITY ? 0.0f : expf(largest[h] - m);
-        factors[h] = factor;
-        weight_sums[h] = weight_sums[h] * factor + sum;
-        largest[h] = m;
+      const float base = m == -INFINITY ? 0.0f : m;
+      const float factor = exp2f(seen[h].largest - base);
+      seen[h].sum *= factor;
+#pragma unroll
+      for (int u = 0; u < kAtOnce; ++u) {
+        scores[u][h] = exp2f(scores[u][h] - base);
+        seen[h].sum += scores[u][h];
+      }
+      seen[h].largest = m;
+#pragma unroll
+      for (int p = 0; p < kPieces; ++p) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) context[h][p][i] *= factor;
       }
     }
-    __syncthreads();
-    if (reads) {
 #pragma unroll
-      for (int h = 0; h < G; ++h) {
-        const float factor = h < heads ? factors[h] : 0.0f;
+    for (int u = 0; u < kAtOnce; ++u) {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) context[h][i] *= factor;
-      }
-#pragma unroll 4
-      for (int i = own_row; i < count; i += at_once) {
-        const int64_t at = rows[i];
-        if (at < 0) continue;
-        float v[8];
-        eight(v_cache + at * (d / kElems), own_column, d, v);
+      for (int p = 0; p < kPieces; ++p) {
+        float x[8];
+        values[u][p].decode(x);
 #pragma unroll
         for (int h = 0; h < G; ++h) {
-          const float p = h < heads ? scores[h * kKeys + i] : 0.0f;
 #pragma unroll
-          for (int c = 0; c < 8; ++c) context[h][c] += p * v[c];
+          for (int i = 0; i < 8; ++i) context[h][p][i] += scores[u][h] * x[i];
         }
       }
     }
-    __syncthreads();
   }
 
-  // The rows' parts, in order.
-  for (int r = 0; r < at_once; ++r) {
-    if (reads && own_row == r) {
+  // The groups of a warp, then the warps: parts [warp, G, width] where the queries were.
+  for (int step = lanes; step < 32; step *= 2) {
 #pragma unroll
-      for (int h = 0; h < G; ++h) {
+    for (int h = 0; h < G; ++h) {
+      const Seen other{__shfl_xor_sync(0xFFFFFFFFu, seen[h].largest, step),
+                       __shfl_xor_sync(0xFFFFFFFFu, seen[h].sum, step)};
+      float own_factor, other_factor;
+      seen[h].join(other, own_factor, other_factor);
+#pragma unroll
+      for (int p = 0; p < kPieces; ++p) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-          float& sum = sums[h * width + own_column + i];
-          sum = r == 0 ? context[h][i] : sum + context[h][i];
+          const float v = __shfl_xor_sync(0xFFFFFFFFu, context[h][p][i], step);
+          context[h][p][i] = context[h][p][i] * own_factor + v * other_factor;
         }
       }
     }
-    __syncthreads();
   }
+  __syncthreads();
+  if (lane < lanes) {
+#pragma unroll
+    for (int h = 0; h < G; ++h) {
+      if (lane == 0) warps_saw[warp][h] = seen[h];
+#pragma unroll
+      for (int p = 0; p < kPieces; ++p) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          const int e = own_column + p * lanes * 8 + i;
+          if (e < width) memory[(warp * G + h) * width + e] = context[h][p][i];
+        }
+      }
+    }
+  }
+  __syncthreads();
+
+  if (tid < G) {
+    Seen all;
+    for (int w = 0; w < kWarps; ++w) {
+      float own_factor, other_factor;
+      all.join(warps_saw[w][tid], own_factor, other_factor);
+    }
+    for (int w = 0; w < kWarps; ++w) {
+      const float m = warps_saw[w][tid].largest;
+      warp_factors[w][tid] = m == -INFINITY ? 0.0f : exp2f(m - all.largest);
+    }
+    block_saw[tid] = all;
+  }
+  __syncthreads();
+
+  // With attention sinks, a key of no value that every head sees.
+  const auto finish = [&](int head, Seen all, float v) {
+    if (a.sinks != nullptr && all.sum > 0) {
+      float own_factor, sink_factor;
+      all.join({a.sinks[head] * kLog2E, 1}, own_factor, sink_factor);
+      v *= own_factor;
+    }
+    return all.sum > 0 ? v / all.sum : 0.0f;
+  };
+  const auto put = [&](int64_t head, int c, float v) { a.context[(t * a.n_head + head) * d + c] = v; };
+  float* parts = a.partial + (t * a.n_head + first_head) * a.splits * (d + 2);  // [head, split, d + 2]
   for (int h = 0; h < heads; ++h) {
-    const int64_t head = first_head + h;
-    if (a.splits > 1) {
-      float* to = a.partial + ((t * a.n_head + head) * a.splits + split) * (d + 2);
-      for (int c = tid; c < d; c += kKeys) to[c] = sums[h * width + c];
-      if (tid == 0) to[d] = largest[h], to[d + 1] = weight_sums[h];
-      continue;
+    for (int c = tid; c < d; c += kWarps * 32) {
+      float v = 0;
+#pragma unroll
+      for (int w = 0; w < kWarps; ++w) v += memory[(w * G + h) * width + c] * warp_factors[w][h];
+      if (n_splits == 1) {
+        put(first_head + h, c, finish(first_head + h, block_saw[h], v));
+        continue;
+      }
+      float* to = parts + (h * a.splits + split) * (d + 2);
+      to[c] = v;
+      if (c == 0) to[d] = block_saw[h].largest, to[d + 1] = block_saw[h].sum;
     }
-    float sum = weight_sums[h], factor = 1;
-    if (a.sinks != nullptr && sum > 0) {
-      const float m = fmaxf(largest[h], a.sinks[head]);
-      factor = expf(largest[h] - m);
-      sum = sum * factor + expf(a.sinks[head] - m);
+  }
+  if (n_splits == 1) return;
+
+  __threadfence();
+  __syncthreads();
+  if (tid == 0) {
+    unsigned* arrived = a.arrivals + t * a.n_head + first_head;
+    is_last = atomicInc(arrived, static_cast<unsigned>(n_splits) - 1) == static_cast<unsigned>(n_splits) - 1;
+    __threadfence();
+  }
+  __syncthreads();
+  if (!is_last) return;
+  for (int i = tid; i < heads * d; i += kWarps * 32) {
+    const int h = i / d, c = i % d;
+    const float* from = parts + (h * a.splits + first_split) * (d + 2);
+    Seen all;
+    float v = 0;
+#pragma unroll 8
+    for (int n = 0; n < n_splits; ++n, from += d + 2) {
+      float own_factor, other_factor;
+      all.join({__ldcg(from + d), __ldcg(from + d + 1)}, own_factor, other_factor);
+      v = v * own_factor + __ldcg(from + c) * other_factor;
     }
-    const float inverse = sum > 0 ? factor / sum : 0.0f;
-    for (int c = tid; c < d; c += kKeys) a.context[(t * a.n_head + head) * d + c] = sums[h * width + c] * inverse;
+    put(first_head + h, c, finish(first_head + h, all, v));
   }
 }
 
-/// The splits of one head of one token, in order.
-__global__ void merge(AttentionArgs a) {
+/// Blocks: [head, token, split]. G: the most heads that share a block, of a kv head.
+template <int G, typename Block, int kPieces>
+__global__ void __launch_bounds__(kWarps * 32, 2) attend(const __grid_constant__ AttentionArgs a) {
   let_next_start();
-  wait_for_previous();
-  const int64_t head = blockIdx.x, t = blockIdx.y;
-  if (t >= rows_of(a.tokens)) return;
+  const int64_t t = blockIdx.y, split = blockIdx.z;
+  // Positions and page tables are inputs of the step: nothing of the step before this kernel writes them.
+  if (t >= rows_of(a.tokens)) return wait_for_previous();
   const int64_t sequence = a.sequence_ids[t];
-  const int64_t length = sequence >= 0 && sequence < a.sequences ? a.kv_lengths[sequence] : 0;
-  const int64_t used = (length + kSplitKeys - 1) / kSplitKeys;
-  const int n = static_cast<int>(used < a.splits ? used : a.splits);
-  const float* parts = a.partial + (t * a.n_head + head) * a.splits * (a.d + 2);
-  const auto sum_of = [&](int i) { return parts[static_cast<int64_t>(i) * (a.d + 2) + a.d + 1]; };
-  const auto largest_of = [&](int i) { return parts[static_cast<int64_t>(i) * (a.d + 2) + a.d]; };
-  float m = a.sinks != nullptr ? a.sinks[head] : -INFINITY;
-  for (int i = 0; i < n; ++i) {
-    if (sum_of(i) > 0) m = fmaxf(m, largest_of(i));
+  const bool known = sequence >= 0 && sequence < a.sequences;
+  const int64_t position = a.positions[t], length = known ? a.kv_lengths[sequence] : 0;
+  // Visible: [begin, end), of which this split takes a part.
+  const int64_t most = a.pages_each * a.page;
+  int64_t end = length < position + 1 ? length : position + 1;
+  if (end > most) end = most;
+  int64_t begin = a.window > 0 && position - a.window + 1 > 0 ? position - a.window + 1 : 0;
+  const int each = a.n_head / a.n_kv_head, in_group = static_cast<int>(blockIdx.x) % each;
+  const bool few = G > 1 && end - begin <= kFewKeys;
+  if (!few && in_group % G != 0) return wait_for_previous();
+  Span span{begin, end, 0, 1, a.appends};
+  if (a.splits > 1) {
+    span.first_split = begin < end ? static_cast<int>(begin / kSplitKeys) : 0;
+    span.n_splits = begin < end ? static_cast<int>((end - 1) / kSplitKeys) - span.first_split + 1 : 1;
+    const int64_t at = position < 0 ? 0 : position / kSplitKeys;
+    span.writes = span.writes && split == (at < a.splits ? at : a.splits - 1);
+    span.begin = begin > split * kSplitKeys ? begin : split * kSplitKeys;
+    span.end = end < (split + 1) * kSplitKeys ? end : (split + 1) * kSplitKeys;
+    const bool counts = split >= span.first_split && split < span.first_split + span.n_splits;
+    if (!counts && !span.writes) return wait_for_previous();
   }
-  float sum = a.sinks != nullptr ? expf(a.sinks[head] - m) : 0.0f;
-  for (int i = 0; i < n; ++i) {
-    if (sum_of(i) > 0) sum += sum_of(i) * expf(largest_of(i) - m);
-  }
-  for (int column = threadIdx.x; column < a.d; column += blockDim.x) {
-    float v = 0;
-    for (int i = 0; i < n; ++i) {
-      if (sum_of(i) > 0) v += parts[static_cast<int64_t>(i) * (a.d + 2) + column] * expf(largest_of(i) - m);
-    }
-    a.context[(t * a.n_head + head) * a.d + column] = sum > 0 ? v / sum : 0.0f;
-  }
+  const int first_head = static_cast<int>(blockIdx.x);
+  if (few) attend_heads<1, Block, kPieces>(a, span, first_head, 1);
+  else attend_heads<G, Block, kPieces>(a, span, first_head, each - in_group < G ? each - in_group : G);
 }
 
 }  // namespace
 
-int attention_splits(int64_t tokens, int64_t most_keys) {
-  return tokens > 32 ? 1 : static_cast<int>((most_keys + kSplitKeys - 1) / kSplitKeys);
+int attention_splits(int64_t tokens, int n_head, int64_t most_keys) {
+  const bool counted = tokens * n_head <= kArrivals;
+  return tokens > 64 || !counted ? 1 : static_cast<int>((most_keys + kSplitKeys - 1) / kSplitKeys);
 }
 size_t attention_workspace(int64_t tokens, int n_head, int d, int splits) {
   const auto rows = static_cast<size_t>(tokens * n_head);
@@ -319,27 +467,26 @@ void launch_append(const AttentionArgs& a, cudaStream_t stream) {
   });
 }
 
-template <int G>
+template <int G, int kPieces>
 void launch_group(const AttentionArgs& a, cudaStream_t stream) {
-  const int n_groups = (a.n_head / a.n_kv_head + G - 1) / G, width = (a.d + 7) / 8 * 8;
-  const size_t shared = static_cast<size_t>(G * (2 * width + kKeys)) * sizeof(float);
-  const dim3 grid(static_cast<unsigned>(a.n_kv_head * n_groups), static_cast<unsigned>(a.tokens.capacity),
+  const int width = (a.d + 7) / 8 * 8;
+  const size_t shared = static_cast<size_t>(kWarps * G * width) * sizeof(float);
+  const dim3 grid(static_cast<unsigned>(a.n_head), static_cast<unsigned>(a.tokens.capacity),
                   static_cast<unsigned>(a.splits));
   with_written_block(a.cache_type, [&]<typename Block>(Block) {
-    launch_dependent(attend<G, Block>, grid, dim3(kKeys), shared, stream, a);
+    launch_dependent(attend<G, Block, kPieces>, grid, dim3(kWarps * 32), shared, stream, a);
   });
 }
 
-void launch_attend(const AttentionArgs& a, cudaStream_t stream) {
+void launch_attend(const AttentionArgs& args, cudaStream_t stream) {
+  AttentionArgs a = args;
+  a.appends = a.tokens.capacity == 1;
+  if (!a.appends) launch_append(a, stream);
   const int each = a.n_head / a.n_kv_head;
-  if (each == 1) launch_group<1>(a, stream);
-  else if (each == 2) launch_group<2>(a, stream);
-  else if (each <= 4) launch_group<4>(a, stream);
-  else launch_group<kMaxGroup>(a, stream);
-  if (a.splits > 1) {
-    launch_dependent(merge, dim3(static_cast<unsigned>(a.n_head), static_cast<unsigned>(a.tokens.capacity)), dim3(128),
-                     0, stream, a);
-  }
+  if (a.d > 256) launch_group<1, 2>(a, stream);
+  else if (each == 1) launch_group<1, 1>(a, stream);
+  else if (each == 2) launch_group<2, 1>(a, stream);
+  else launch_group<kMaxGroup, 1>(a, stream);
 }
 
 }  // namespace weft::cuda

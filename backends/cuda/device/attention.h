@@ -9,6 +9,9 @@
 
 namespace weft::cuda {
 
+constexpr int kMaxHead = 512;         // d
+constexpr int64_t kArrivals = 65536;  // heads of tokens whose splits may be under way
+
 struct AttentionArgs {
   const float* qkv = nullptr;  // [T, (n_head + 2 n_kv_head) d]
   float* context = nullptr;    // [T, n_head d]
@@ -28,7 +31,7 @@ struct AttentionArgs {
   float qk_norm_eps = 0;
   int rotary = 0;  // 0 none, 1 half-split, 2 interleaved
   int rotary_dim = 0;
-  double rope_theta = 0;
+  float frequencies[kMaxHead / 2] = {};  // rotary, of pairs
   float rope_attn_scale = 1;
   const float* rope_factors = nullptr;
 
@@ -42,20 +45,22 @@ struct AttentionArgs {
   float* queries = nullptr;  // [T, n_head, d]
   float* partial = nullptr;  // [T, n_head, splits, d + 2]: sum, largest score, sum of weights
   int splits = 1;
+  unsigned* arrivals = nullptr;  // [kArrivals] zeros, left as zeros
+  bool appends = false;          // attention appends the one token itself
 };
 
 /// Keys a block of threads takes before a split begins anew: the same whatever the length, so that results are.
 constexpr int64_t kSplitKeys = 256;
 
 /// How many parts the keys of a plan are cut into.
-int attention_splits(int64_t tokens, int64_t most_keys);
+int attention_splits(int64_t tokens, int n_head, int64_t most_keys);
 size_t attention_workspace(int64_t tokens, int n_head, int d, int splits);
 
 bool attention_reads(uint32_t cache_type, int d);
 
 /// Norms, rotates, appends: writes queries and the caches.
 void launch_append(const AttentionArgs& args, cudaStream_t stream);
-/// Then the context.
+/// Appends, then the context.
 void launch_attend(const AttentionArgs& args, cudaStream_t stream);
 
 }  // namespace weft::cuda

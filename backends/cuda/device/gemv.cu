@@ -1,11 +1,13 @@
-// A warp takes one or two rows at a time (or an up row and its gate row), its lanes unit after unit of 32 or 64
-// columns. Bound by memory: 8-bit products need one to two instructions a weight.
+// A warp takes a few neighbouring rows at a time (or up rows and their gate rows), its lanes unit after unit of 8, 32
+// or 64 columns; where there are few rows, the warps of a block share out their columns. Bound by memory as long as
+// products take an instruction or two a weight: what a unit or a row costs besides is kept small.
 #include "backends/cuda/device/gemv.h"
 
 #include <cuda_bf16.h>
 
-#include "backends/cuda/device/act.cuh"
+#include "backends/cuda/device/epilogue.cuh"
 #include "backends/cuda/device/formats.cuh"
+#include "backends/cuda/device/fragments.cuh"
 #include "backends/cuda/device/launch.cuh"
 #include "backends/cuda/device/pdl.cuh"
 
@@ -21,68 +23,104 @@ __device__ int vector_of(const GemvArgs& a, int t) {
   return M == 1 || t < last ? t : last;
 }
 
-struct Place {
-  int block = 0;
-  int64_t row = 0;  // in the block
+/// 32 columns of 8-bit activations: what one q is worth, and the sums of q over each half.
+struct Q8Group {
+  float scale;
+  int16_t sums[2];
 };
-__device__ Place place_of(const GemvWeights& w, int64_t row) {
-  Place place{0, row};
-#pragma unroll
-  for (int i = 1; i < kMaxBlocks; ++i) {
-    if (i < w.n_blocks && row >= w.begin[i]) place = {i, row - w.begin[i]};
+
+/// A row of 8-bit activations in shared memory. Of every 64 columns, the four runs of 16 lie in four planes, so that
+/// lanes which take neighbouring units read neighbouring bytes.
+struct Q8Row {
+  int8_t* q;
+  Q8Group* groups;
+  unsigned plane;  // bytes
+
+  __device__ Q8Row(void* memory, int64_t k)
+      : q(static_cast<int8_t*>(memory)), plane(static_cast<unsigned>(k + 63) / 64 * 16) {
+    groups = reinterpret_cast<Q8Group*>(q + plane * 4);
   }
-  return place;
-}
+  static size_t bytes(int64_t k) { return static_cast<size_t>((k + 63) / 64 * (64 + 2 * sizeof(Q8Group))); }
+  /// `column`: a multiple of 16.
+  __device__ int8_t* at(unsigned column) const { return q + column / 16 % 4 * plane + column / 64 * 16; }
+
+  /// 16 columns; the two threads of a group of 32 come here together. scale = largest / 127, q to nearest.
+  __device__ void put(unsigned column, const float (&y)[16]) const {
+    float largest = 0;
+#pragma unroll
+    for (const float v : y) largest = fmaxf(largest, fabsf(v));
+    const unsigned pair = 3u << (threadIdx.x % 32 / 2 * 2);
+    largest = fmaxf(largest, __shfl_xor_sync(pair, largest, 1));
+    const float scale = largest / 127.0f, inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+    constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded, and is its lowest byte
+    int codes[4], total = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      uint32_t bits[4];
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        bits[c] = __float_as_uint(fminf(fmaxf(y[i * 4 + c] * inverse, -127.0f), 127.0f) + kRound);
+      }
+      codes[i] = static_cast<int>(
+          __byte_perm(__byte_perm(bits[0], bits[1], 0x0040), __byte_perm(bits[2], bits[3], 0x0040), 0x5410));
+      total = __dp4a(codes[i], 0x01010101, total);
+    }
+    const int other = __shfl_xor_sync(pair, total, 1);
+    *reinterpret_cast<int4*>(at(column)) = {codes[0], codes[1], codes[2], codes[3]};
+    if (threadIdx.x % 2 == 0) {
+      groups[column / 32] = {scale, {static_cast<int16_t>(total), static_cast<int16_t>(other)}};
+    }
+  }
+};
 
 /// Dot products of quantized rows with 8-bit activations.
 template <typename F>
 struct Quantized {
   using Unit = typename F::Unit;
-  static constexpr int kUnit = F::kUnit, kGroups = F::kUnit / F::kGroup;
+  using Starts = PlaneStarts;
+  static constexpr unsigned kUnit = F::kUnit, kBlock = F::kUnit * F::kUnitsPerBlock;
+  static constexpr bool kRounds = true;
 
-  PlaneStarts starts;
-  int64_t first;  // unit of the row
-
-  __device__ void enter(const GemvWeights& w, int64_t row) {
-    const Place place = place_of(w, row);
-    const int64_t rows = w.begin[place.block + 1] - w.begin[place.block];
-    constexpr int64_t kBlock = F::kUnit * F::kUnitsPerBlock;
-    starts = F::starts(w.block[place.block], rows * (w.k / kBlock));
-    first = place.row * (w.k / F::kUnit);
+  static Starts starts(const void* weight, int64_t rows, int64_t k) {
+    return plane_starts<F>(weight, rows * (k / kBlock));
   }
-  __device__ Unit load(int64_t u) const { return F::load(starts, first + u); }
+  __device__ static Starts row(const Starts& from, unsigned rows, unsigned k) {
+    return moved<F>(from, static_cast<int64_t>(rows) * (k / kBlock));
+  }
+  __device__ static Unit load(const Starts& row, unsigned u) { return F::load(row, u); }
 
-  template <int M>
-  __device__ static void add(const Unit& unit, int u, const GemvArgs& a, float (&sums)[M]) {
-    int q[kUnit / 4];
-    float scale[kGroups], shift[kGroups];
-    // A warp's units step by 32, a multiple of a block's: the phase is the lane's, always.
-    F::codes(unit, static_cast<int>(threadIdx.x) % F::kUnitsPerBlock, q, scale, shift);
-    const int stride = static_cast<int>(a.q8.stride);
+  template <int M, int kRows>
+  __device__ static void add(const Unit (&units)[kRows], unsigned u, const GemvArgs& a, const void* memory,
+                             float (&sums)[kRows][M]) {
+    const Q8Row x(const_cast<void*>(memory), a.weights.k);
 #pragma unroll
-    for (int t = 0; t < M; ++t) {
-      const int token = vector_of<M>(a, t);
-      const auto run = [&](int r) {
-        const int c = column_of<F>(u, r);
-        const int4 x =
-            *reinterpret_cast<const int4*>(a.q8.q + token * stride + c / 16 % 4 * (stride / 4) + c / 64 * 16);
-        const int* w = q + r * 4;
-        return __dp4a(w[0], x.x, __dp4a(w[1], x.y, __dp4a(w[2], x.z, __dp4a(w[3], x.w, 0))));
-      };
-      const auto group_of = [&](int r) { return a.q8.groups[token * (stride / 32) + column_of<F>(u, r) / 32]; };
-      if constexpr (F::kGroup == 32) {
+    for (unsigned half = 0; half < kUnit / 32; ++half) {
+      const unsigned column = u * kUnit + half * 32;
+      const int4 v[2] = {*reinterpret_cast<const int4*>(x.at(column)),
+                         *reinterpret_cast<const int4*>(x.at(column + 16))};
+      const Q8Group group = x.groups[column / 32];
 #pragma unroll
-        for (int g = 0; g < kGroups; ++g) {
-          const Q8Group group = group_of(2 * g);
-          sums[t] += group.scale * (scale[g] * static_cast<float>(run(2 * g) + run(2 * g + 1)) +
-                                    shift[g] * static_cast<float>(group.sums[0] + group.sums[1]));
+      for (int r = 0; r < kRows; ++r) {
+        int q[8];
+        float scale[32 / F::kGroup], shift[32 / F::kGroup];
+        // A warp's units step by 32, a multiple of a block's: the phase is the lane's, always.
+        F::codes(units[r], threadIdx.x % F::kUnitsPerBlock, half, q, scale, shift);
+        int dots[2];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int* w = q + i * 4;
+          const int before = F::kGroup == 32 && i == 1 ? dots[0] : 0;
+          dots[i] = __dp4a(w[0], v[i].x, __dp4a(w[1], v[i].y, __dp4a(w[2], v[i].z, __dp4a(w[3], v[i].w, before))));
         }
-      } else {
+        if constexpr (F::kGroup == 32) {
+          sums[r][0] += group.scale * (scale[0] * static_cast<float>(dots[1]) +
+                                       shift[0] * static_cast<float>(group.sums[0] + group.sums[1]));
+        } else {
 #pragma unroll
-        for (int r = 0; r < kUnit / 16; ++r) {
-          const Q8Group group = group_of(r);
-          const int sum = column_of<F>(u, r) % 32 == 0 ? group.sums[0] : group.sums[1];
-          sums[t] += group.scale * (scale[r] * static_cast<float>(run(r)) + shift[r] * static_cast<float>(sum));
+          for (int i = 0; i < 2; ++i) {
+            sums[r][0] +=
+                group.scale * (scale[i] * static_cast<float>(dots[i]) + shift[i] * static_cast<float>(group.sums[i]));
+          }
         }
       }
     }
@@ -95,18 +133,18 @@ struct Plain {
   struct Unit {
     uint4 v[sizeof(T) / 2];
   };
-  static constexpr int kUnit = 8;
+  using Starts = const T*;
+  static constexpr unsigned kUnit = 8;
+  static constexpr bool kRounds = false;
 
-  const T* row;
-
-  __device__ void enter(const GemvWeights& w, int64_t at) {
-    const Place place = place_of(w, at);
-    row = static_cast<const T*>(w.block[place.block]) + place.row * w.k;
+  static Starts starts(const void* weight, int64_t, int64_t) { return static_cast<const T*>(weight); }
+  __device__ static Starts row(const Starts& from, unsigned rows, unsigned k) {
+    return from + static_cast<int64_t>(rows) * k;
   }
-  __device__ Unit load(int64_t u) const {
+  __device__ static Unit load(const Starts& row, unsigned u) {
     Unit unit;
 #pragma unroll
-    for (int i = 0; i < static_cast<int>(sizeof(T) / 2); ++i) unit.v[i] = load16(row + u * 8 + i * (16 / sizeof(T)));
+    for (unsigned i = 0; i < sizeof(T) / 2; ++i) unit.v[i] = load16(row + u * 8 + i * (16 / sizeof(T)));
     return unit;
   }
   __device__ static float element(const Unit& unit, int i) {
@@ -119,118 +157,155 @@ struct Plain {
     }
   }
 
-  template <int M>
-  __device__ static void add(const Unit& unit, int u, const GemvArgs& a, float (&sums)[M]) {
+  template <int M, int kRows>
+  __device__ static void add(const Unit (&units)[kRows], unsigned u, const GemvArgs& a, const void* x,
+                             float (&sums)[kRows][M]) {
 #pragma unroll
     for (int t = 0; t < M; ++t) {
-      const auto* x = reinterpret_cast<const float4*>(a.x + vector_of<M>(a, t) * a.weights.k + u * 8);
-      const float4 x0 = x[0], x1 = x[1];
+      const auto* from =
+          reinterpret_cast<const float4*>(static_cast<const float*>(x) + vector_of<M>(a, t) * a.weights.k + u * 8);
+      const float4 x0 = from[0], x1 = from[1];
       const float xs[8] = {x0.x, x0.y, x0.z, x0.w, x1.x, x1.y, x1.z, x1.w};
 #pragma unroll
-      for (int i = 0; i < 8; ++i) sums[t] += element(unit, i) * xs[i];
+      for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) sums[r][t] += element(units[r], i) * xs[i];
+      }
     }
   }
 };
 
-/// What a warp works on at a time: 32 units of each of its rows, a unit a lane.
-template <typename Row, int kRows>
-struct Chunk {
-  typename Row::Unit unit[kRows];
-};
-
-/// As many chunks as fit in registers beside the sums.
-template <typename Row, int M, int kRows>
-constexpr int chunks_ahead() {
-  constexpr int kFit = 192 / static_cast<int>(sizeof(Chunk<Row, kRows>)), kMost = M == 1 ? kFit : kFit / 2;
-  return kMost < 1 ? 1 : kMost > 4 ? 4 : kMost;
+/// Sums of kRows values over a warp: lane 32 / kRows * r gets that of row r.
+template <int kRows>
+__device__ float sum_rows(float (&v)[kRows]) {
+  const unsigned lane = threadIdx.x % 32;
+  unsigned step = 16;
+#pragma unroll
+  for (int n = kRows / 2; n > 0; n /= 2, step /= 2) {
+    const bool upper = lane & step;
+#pragma unroll
+    for (int i = 0; i < n; ++i) {
+      const float keep = upper ? v[n + i] : v[i], give = upper ? v[i] : v[n + i];
+      v[i] = keep + __shfl_xor_sync(0xFFFFFFFFu, give, step);
+    }
+  }
+  for (; step > 0; step /= 2) v[0] += __shfl_xor_sync(0xFFFFFFFFu, v[0], step);
+  return v[0];
 }
 
-/// Tasks of a warp are kRows rows each (neighbours, or an up row and its gate row), kept coming by a grid that fills
-/// the device once: chunk after chunk, task after task, the loads of kAhead chunks are under way.
+template <typename Row>
+struct Blocks {
+  typename Row::Starts starts[kMaxBlocks];
+};
+
+/// Chunks whose loads are under way, of 32 units of each row: as many as fit in registers.
+template <typename Row, int kRows>
+constexpr int kAhead = sizeof(typename Row::Unit) * kRows > 96 ? 1 : 2;
+
+/// A task: kRows neighbouring rows or, gated, half as many up rows and their gate rows. `splits` warps share out the
+/// columns of a task; the grid fills the device once, and loads of the next task begin before a task is done.
 template <typename Row, int M, int kRows, bool kGated>
-__global__ void __launch_bounds__(kWarps * 32, 2) gemv(GemvArgs a) {
-  constexpr int kAhead = chunks_ahead<Row, M, kRows>();
-  const int lane = threadIdx.x % 32;
-  const int64_t n_warps = static_cast<int64_t>(gridDim.x) * kWarps;
-  const int64_t n_rows = a.weights.begin[a.weights.n_blocks], n_out = kGated ? n_rows / 2 : n_rows;
-  const int64_t n_tasks = kGated ? n_out : (n_rows + kRows - 1) / kRows;
-  const int n_units = static_cast<int>(a.weights.k / Row::kUnit), n_chunks = (n_units + 31) / 32;
-  const auto row_of = [&](int64_t task, int r) {
-    if (kGated) return r == 0 ? task : task + n_out;
-    const int64_t row = task * kRows + r;
-    return row < n_rows ? row : n_rows - 1;  // the last task may have a row twice
+__global__ void __launch_bounds__(kWarps * 32, 2)
+    gemv(const __grid_constant__ GemvArgs a, const __grid_constant__ Blocks<Row> blocks, unsigned splits) {
+  extern __shared__ float4 memory[];
+  __shared__ float parts[2][kWarps][M][kRows];
+  constexpr unsigned kOut = kGated ? kRows / 2 : kRows;
+  constexpr int kD = kAhead<Row, kRows>;
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const unsigned split = warp % splits, slots = kWarps / splits, stride = gridDim.x * slots;
+  const auto n_rows = static_cast<unsigned>(a.weights.begin[a.weights.n_blocks]), n_out = kGated ? n_rows / 2 : n_rows;
+  const auto k = static_cast<unsigned>(a.weights.k);
+  const unsigned n_tasks = (n_out + kOut - 1) / kOut, n_units = k / Row::kUnit, n_chunks = (n_units + 31) / 32;
+  const auto first_row = [&](unsigned task) {  // the last task may have rows of the one before
+    const unsigned row = task * kOut;
+    return row + kOut <= n_out ? row : n_out - kOut;
   };
 
-  // The chunk to load next.
-  int64_t task = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
-  int chunk = 0;
-  Row rows[kRows];
+  // What is loaded next.
+  unsigned task = blockIdx.x * slots + warp / splits, chunk = split;
+  typename Row::Starts starts[kGated ? 2 : 1];
   const auto enter = [&] {
-    if (task >= n_tasks) return;
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) rows[r].enter(a.weights, row_of(task, r));
-  };
-  Chunk<Row, kRows> ahead[kAhead];
-  const auto fetch = [&](Chunk<Row, kRows>& to) {
-    const int u = chunk * 32 + lane;
-    if (task < n_tasks && u < n_units) {
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) to.unit[r] = rows[r].load(u);
-    }
-    if (++chunk == n_chunks) {
-      chunk = 0;
-      task += n_warps;
-      enter();
+    for (unsigned i = 0; i < (kGated ? 2 : 1); ++i) {
+      const Place place = place_of(a.weights, first_row(task) + i * n_out);
+      starts[i] = Row::row(blocks.starts[place.block], static_cast<unsigned>(place.row), k);
     }
   };
+  const auto load = [&](typename Row::Unit& to, unsigned r) {
+    const unsigned u = chunk * 32 + lane;
+    if (task < n_tasks && u < n_units) to = Row::load(Row::row(starts[r / kOut], r % kOut, k), u);
+  };
+  const auto advance = [&] {
+    chunk += splits;
+    if (chunk < n_chunks) return;
+    chunk = split;
+    task += stride;
+    if (task < n_tasks) enter();
+  };
+  typename Row::Unit ahead[kD][kRows];
   let_next_start();
-  int64_t done = task;  // the task whose sums grow
-  int done_chunk = 0;
-  enter();
+  unsigned done = blockIdx.x * slots;  // the first of the block's tasks whose sums grow
+  if (task < n_tasks) enter();
 #pragma unroll
-  for (int i = 0; i < kAhead; ++i) fetch(ahead[i]);  // weights depend on nothing
+  for (int i = 0; i < kD; ++i) {  // weights depend on nothing
+#pragma unroll
+    for (unsigned r = 0; r < kRows; ++r) load(ahead[i][r], r);
+    advance();
+  }
   wait_for_previous();
-  const int64_t n_tokens = rows_of(a.tokens);
-
-  float sums[kRows][M] = {};
-  while (done < n_tasks) {
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      if (done >= n_tasks) break;
-      const int u = done_chunk * 32 + lane;
-      if (u < n_units) {
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) Row::template add<M>(ahead[i].unit[r], u, a, sums[r]);
-      }
-      fetch(ahead[i]);
-      if (++done_chunk < n_chunks) continue;
-      done_chunk = 0;
-#pragma unroll
-      for (int t = 0; t < M; ++t) {
-        float v[kRows];
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          v[r] = warp_sum(sums[r][t]);
-          sums[r][t] = 0;
-        }
-        if (t >= n_tokens || lane >= (kGated ? 1 : kRows)) continue;
-        const auto biased = [&](int r, float x) {
-          const int64_t row = row_of(done, r);
-          const Place at = place_of(a.weights, row);
-          const float* bias = a.weights.bias[at.block];
-          return bias != nullptr ? x + bias[at.row] : x;
-        };
-        const int64_t row = row_of(done, lane);
-        float y;
-        if constexpr (kGated) {
-          y = apply_gated(a.act, biased(0, v[0]), biased(1, v[kRows - 1]), a.alpha, a.limit);
-        } else {
-          y = apply(a.act, biased(lane, lane == 0 ? v[0] : v[kRows - 1]));
-        }
-        a.y[t * a.y_stride + row] = a.adds ? y + residual_of(a.residual, t, row, a.y_stride) : y;
-      }
-      done += n_warps;
+  const void* x = a.x;
+  if (M == 1 && a.prologue.x != nullptr) {  // always, where activations are rounded
+    if constexpr (Row::kRounds) {
+      const Q8Row rounded(memory, a.weights.k);
+      norm_row<16, 1>(a.prologue, 0, blockIdx.x == 0, [&](unsigned i, const float(&y)[16]) { rounded.put(i, y); });
+    } else {
+      norm_row<4, 4>(a.prologue, 0, blockIdx.x == 0, [&](unsigned i, const float(&y)[4]) {
+        memory[i / 4] = {y[0], y[1], y[2], y[3]};
+      });
     }
+    __syncthreads();
+    x = memory;
+  }
+  const auto n_tokens = static_cast<unsigned>(rows_of(a.tokens));
+  unsigned parity = 0;
+#pragma unroll 1
+  for (; done < n_tasks; done += stride) {
+    float sums[kRows][M] = {};
+#pragma unroll 1
+    for (unsigned c = split; c < n_chunks; c += splits) {
+      const unsigned u = c * 32 + lane;
+      if (u < n_units) Row::template add<M, kRows>(ahead[0], u, a, Row::kRounds ? memory : x, sums);
+#pragma unroll
+      for (unsigned r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int i = 0; i + 1 < kD; ++i) ahead[i][r] = ahead[i + 1][r];
+        load(ahead[kD - 1][r], r);
+      }
+      advance();
+    }
+#pragma unroll
+    for (int t = 0; t < M; ++t) {
+      float v[kRows];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) v[r] = sums[r][t];
+      const float sum = sum_rows(v);
+      if (lane % (32 / kRows) == 0) parts[parity][warp][t][lane / (32 / kRows)] = sum;
+    }
+    // The parts of a task in order, a thread an output.
+    if (splits > 1) __syncthreads();
+    else __syncwarp();
+    const unsigned items = kOut * n_tokens, own = splits > 1 ? threadIdx.x : warp * 32 + lane;
+    const unsigned slot = splits > 1 ? own / items : warp, item = splits > 1 ? own % items : lane;
+    if (slot < slots && item < items && done + slot < n_tasks) {
+      const unsigned r = item % kOut, t = item / kOut;
+      float v = 0, gate = 0;
+      for (unsigned i = slot * splits; i < (slot + 1) * splits; ++i) {
+        v += parts[parity][i][t][r];
+        if (kGated) gate += parts[parity][i][t][kRows - kOut + r];
+      }
+      store<kGated>(a, t, first_row(done + slot) + r, v, gate);
+    }
+    parity ^= 1;
   }
 }
 
@@ -242,131 +317,51 @@ int sm_count() {
 }
 
 template <typename Row, int M, int kRows, bool kGated>
-void launch_grid(const GemvArgs& a, int64_t tasks, cudaStream_t stream) {
-  static const int resident = [] {
-    int blocks = 1;
-    cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, gemv<Row, M, kRows, kGated>, kWarps * 32, 0);
-    return blocks < 1 ? 1 : blocks;
-  }();
-  const int64_t blocks = (tasks + kWarps - 1) / kWarps, most = static_cast<int64_t>(sm_count()) * resident;
-  launch_dependent(gemv<Row, M, kRows, kGated>, dim3(static_cast<unsigned>(blocks < most ? blocks : most)),
-                   dim3(kWarps * 32), 0, stream, a);
+void launch_grid(const GemvArgs& a, cudaStream_t stream) {
+  const auto kernel = gemv<Row, M, kRows, kGated>;
+  const int64_t k = a.weights.k, n_out = a.weights.rows() / (kGated ? 2 : 1), per_task = kGated ? kRows / 2 : kRows;
+  Blocks<Row> blocks;
+  for (int i = 0; i < a.weights.n_blocks; ++i) {
+    blocks.starts[i] = Row::starts(a.weights.block[i], a.weights.begin[i + 1] - a.weights.begin[i], k);
+  }
+  const size_t row = Row::kRounds ? Q8Row::bytes(k) : static_cast<size_t>(k) * sizeof(float);
+  const size_t shared = a.prologue.x != nullptr ? row : 0;
+  if (shared > 40 << 10) {
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+  }
+  int resident = 1;
+  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kWarps * 32, shared);
+  const int64_t most = static_cast<int64_t>(sm_count()) * (resident < 1 ? 1 : resident);
+  const int64_t tasks = (n_out + per_task - 1) / per_task, chunks = (k / Row::kUnit + 31) / 32;
+  unsigned splits = 1;  // as long as there are warps without a task, and columns for them
+  while (splits < kWarps && tasks * splits * 2 <= most * kWarps && splits * 2 <= chunks) splits *= 2;
+  const int64_t wanted = (tasks * splits + kWarps - 1) / kWarps;
+  launch_dependent(kernel, dim3(static_cast<unsigned>(wanted < most ? wanted : most)), dim3(kWarps * 32), shared,
+                   stream, a, blocks, splits);
 }
 
-/// Two rows a warp share the activations' loads, if there are rows enough to keep every warp busy.
 template <typename Row, int M>
 void launch_rows(const GemvArgs& a, cudaStream_t stream) {
-  const int64_t rows = a.weights.rows();
-  if (a.gated) launch_grid<Row, M, 2, true>(a, rows / 2, stream);
-  else if (rows >= static_cast<int64_t>(sm_count()) * 2 * kWarps * 2)
-    launch_grid<Row, M, 2, false>(a, (rows + 1) / 2, stream);
-  else launch_grid<Row, M, 1, false>(a, rows, stream);
+  constexpr int kRows = M == 1 ? 4 : 2;
+  a.gated ? launch_grid<Row, M, kRows, true>(a, stream) : launch_grid<Row, M, kRows, false>(a, stream);
 }
 
 template <typename Row>
-void launch_tokens(GemvArgs a, cudaStream_t stream) {
+void launch_tokens(const GemvArgs& a, cudaStream_t stream) {
   const int64_t n = a.tokens.capacity;
   if (n <= 1) launch_rows<Row, 1>(a, stream);
   else if (n <= 4) launch_rows<Row, 4>(a, stream);
   else launch_rows<Row, 8>(a, stream);
 }
 
-template <typename F>
-bool with_format(uint32_t type, F&& f) {
-  switch (type) {
-    case 2:
-      f(FormatQ4_0{});
-      return true;
-    case 3:
-      f(FormatQ4_1{});
-      return true;
-    case 6:
-      f(FormatQ5_0{});
-      return true;
-    case 7:
-      f(FormatQ5_1{});
-      return true;
-    case 8:
-      f(FormatQ8_0{});
-      return true;
-    case 12:
-      f(FormatQ4_K{});
-      return true;
-    case 13:
-      f(FormatQ5_K{});
-      return true;
-    case 14:
-      f(FormatQ6_K{});
-      return true;
-    case 20:
-      f(FormatIQ4_NL{});
-      return true;
-    case 23:
-      f(FormatIQ4_XS{});
-      return true;
-    case 39:
-      f(FormatMXFP4{});
-      return true;
-    default:
-      return false;
-  }
-}
-
-template <typename F>
-__global__ void expand(const void* weight, int64_t n_blocks, int64_t first, int64_t n, int64_t units_per_row, int64_t k,
-                       __half* out) {
-  constexpr int kGroups = F::kUnit / F::kGroup;
-  const PlaneStarts starts = F::starts(weight, n_blocks);
-  for (int64_t i = thread_index(); i < n; i += n_threads()) {
-    const int64_t row = i / units_per_row;
-    const int u = static_cast<int>(i % units_per_row);
-    const typename F::Unit unit = F::load(starts, first + i);
-    int q[F::kUnit / 4];
-    float scale[kGroups], shift[kGroups];
-    F::codes(unit, u % F::kUnitsPerBlock, q, scale, shift);
-#pragma unroll
-    for (int r = 0; r < F::kUnit / 16; ++r) {
-      const int g = r * 16 / F::kGroup;
-      auto* to = reinterpret_cast<uint4*>(out + row * k + column_of<F>(u, r));
-#pragma unroll
-      for (int piece = 0; piece < 2; ++piece) {  // 8 elements
-        __half2 h[4];
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const int c = q[r * 4 + piece * 2 + j / 2] >> (j % 2 * 16);
-          const float x0 = static_cast<float>(static_cast<int8_t>(c)),
-                      x1 = static_cast<float>(static_cast<int8_t>(c >> 8));
-          h[j] = __floats2half2_rn(scale[g] * x0 + shift[g], scale[g] * x1 + shift[g]);
-        }
-        to[piece] = *reinterpret_cast<uint4*>(h);
-      }
-    }
-  }
-}
-
 }  // namespace
 
-bool gemv_wants_q8(uint32_t type) {
-  return with_format(type, [](auto) {});
-}
-bool gemv_reads(uint32_t type, int64_t k) {
-  if (type == 0 || type == 1 || type == 30) return k % 8 == 0;
-  bool fits = false;
-  const bool known = with_format(type, [&]<typename F>(F) { fits = k % (F::kUnit * F::kUnitsPerBlock) == 0; });
-  return known && fits;
-}
+bool gemv_reads(uint32_t type, int64_t k) { return (type == 0 || type == 1 || type == 30) && k % 8 == 0; }
+bool gemv_takes(int64_t first_row) { return first_row % 4 == 0; }
 
 void launch_gemv(const GemvArgs& args, cudaStream_t stream) {
   for (int64_t t = 0; t < args.tokens.capacity; t += kGemvTokens) {
-    GemvArgs a = args;  // of the next tokens; only the first pass counts live ones, later ones run whole
-    a.tokens.capacity = args.tokens.capacity - t < kGemvTokens ? args.tokens.capacity - t : kGemvTokens;
-    if (t > 0) a.tokens.live = nullptr;
-    const int64_t k = a.weights.k;
-    if (a.x != nullptr) a.x += t * k;
-    if (a.q8.q != nullptr) a.q8.q += t * a.q8.stride, a.q8.groups += t * (a.q8.stride / 32);
-    a.y += t * a.y_stride;
-    for (const float*& term : a.residual.shared) term = term != nullptr ? term + t * a.y_stride : nullptr;
-    if (a.residual.plain != nullptr) a.residual.plain += t * a.y_stride;
+    const GemvArgs a = tokens_from(args, t, kGemvTokens);
     switch (a.weights.type) {
       case 0:
         launch_tokens<Plain<float>>(a, stream);
@@ -378,18 +373,9 @@ void launch_gemv(const GemvArgs& args, cudaStream_t stream) {
         launch_tokens<Plain<__nv_bfloat16>>(a, stream);
         break;
       default:
-        with_format(a.weights.type, [&]<typename F>(F) { launch_tokens<Quantized<F>>(a, stream); });
+        with_format(a.weights.type, [&]<typename F>(F) { launch_rows<Quantized<F>, 1>(a, stream); });
     }
   }
-}
-
-void launch_expand(uint32_t type, const void* weight, int64_t rows, int64_t k, int64_t first, int64_t last,
-                   uint16_t* out, cudaStream_t stream) {
-  with_format(type, [&]<typename F>(F) {
-    const int64_t per_row = k / F::kUnit, n = (last - first) * per_row;
-    expand<F><<<blocks_for(n), kThreads, 0, stream>>>(weight, rows * (k / (F::kUnit * F::kUnitsPerBlock)),
-                                                      first * per_row, n, per_row, k, reinterpret_cast<__half*>(out));
-  });
 }
 
 }  // namespace weft::cuda

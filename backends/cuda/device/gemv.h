@@ -22,11 +22,12 @@ struct GemvWeights {
   int64_t rows() const { return begin[n_blocks]; }
 };
 
-/// y[t, first + row] = epilogue(dot(x[t], row)), for tokens [0, T). Gated: rows are up, then gate; y has half as many.
+/// y[t, row] = epilogue(dot(x[t], row)), for tokens [0, T). Gated: rows are up, then gate; y has half as many.
 struct GemvArgs {
   GemvWeights weights = {};
-  const float* x = nullptr;  // [T, k], for f32, f16 and bf16 weights
-  Q8Rows q8 = {};            // for quantized ones
+  const float* x = nullptr;     // [T, k], for f32, f16 and bf16 weights
+  FragmentRows fragments = {};  // for quantized ones; or, of a single token,
+  NormArgs prologue = {};       // what makes them: each block does so by itself
   Extent tokens = {};
   bool gated = false;
   Act act = Act::none;
@@ -37,14 +38,25 @@ struct GemvArgs {
   int64_t y_stride = 0;
 };
 
-/// Whether weights of that type, k columns, run here: quantized ones in planes (ops/quant/planes.h) or, q4_K and q5_K,
-/// as they are; and whether with 8-bit activations.
-bool gemv_reads(uint32_t type, int64_t k);
-bool gemv_wants_q8(uint32_t type);
-void launch_gemv(const GemvArgs& args, cudaStream_t stream);
+/// Of at most n tokens from token t on. Only the first pass counts live ones, later ones run whole.
+inline GemvArgs tokens_from(const GemvArgs& args, int64_t t, int64_t n) {
+  GemvArgs a = args;
+  a.tokens.capacity = args.tokens.capacity - t < n ? args.tokens.capacity - t : n;
+  if (t == 0) return a;
+  a.tokens.live = nullptr;
+  if (a.x != nullptr) a.x += t * a.weights.k;
+  if (a.fragments.x != nullptr) a.fragments.x += t * FragmentRows::padded(a.weights.k), a.fragments.unscale += t;
+  a.y += t * a.y_stride;
+  for (const float*& term : a.residual.shared) term = term != nullptr ? term + t * a.y_stride : nullptr;
+  if (a.residual.plain != nullptr) a.residual.plain += t * a.y_stride;
+  return a;
+}
 
-/// A weight [rows, k] of a type with 8-bit kernels, as they read it, as f16; rows [first, last).
-void launch_expand(uint32_t type, const void* weight, int64_t rows, int64_t k, int64_t first, int64_t last,
-                   uint16_t* out, cudaStream_t stream);
+/// Plain weights by f32 activations, kGemvTokens at a time; and quantized ones, in the types and layouts of skinny.h,
+/// by one token's activations in 8 bits.
+bool gemv_reads(uint32_t type, int64_t k);
+/// Whether a row block, or the gate rows, may begin there. There are at least 4 rows in all.
+bool gemv_takes(int64_t first_row);
+void launch_gemv(const GemvArgs& args, cudaStream_t stream);
 
 }  // namespace weft::cuda

@@ -1,0 +1,131 @@
+// A row normed, or as it is, by a whole block: for the products that follow, or for the one that the block itself
+// begins with.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include "backends/cuda/device/activations.h"
+#include "backends/cuda/device/launch.cuh"
+
+namespace weft::cuda {
+
+__device__ inline float block_max(float v) {
+  __shared__ float parts[32];
+  v = warp_max(v);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
+  __syncthreads();
+  v = threadIdx.x % 32 < (blockDim.x + 31) / 32 ? parts[threadIdx.x % 32] : 0.0f;
+  return warp_max(v);
+}
+
+/// Row t of y = norm(x + residual + bias) by all threads of the block: write(column, y) for every run of kRun columns,
+/// y being float[kRun]. a.sum and a.out are written if `keeps`. a.d: a multiple of kRun, kRun of 4. The first kTurns
+/// runs of a thread stay in registers, others are read again.
+template <int kRun, int kTurns, typename Write>
+__device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) {
+  const unsigned d = static_cast<unsigned>(a.d), step = blockDim.x * kRun;
+  using Run = float[kRun];
+  const auto read = [](const float* from, unsigned i, Run& to) {
+#pragma unroll
+    for (int c = 0; c < kRun; c += 4) {
+      const float4 v = *reinterpret_cast<const float4*>(from + i + c);
+      to[c] = v.x, to[c + 1] = v.y, to[c + 2] = v.z, to[c + 3] = v.w;
+    }
+  };
+  const auto keep = [](float* to, unsigned i, const Run& from) {
+#pragma unroll
+    for (int c = 0; c < kRun; c += 4) {
+      *reinterpret_cast<float4*>(to + i + c) = {from[c], from[c + 1], from[c + 2], from[c + 3]};
+    }
+  };
+  const auto read_sum = [&](unsigned i, Run& v) {
+    read(a.x + t * d, i, v);
+    const auto add = [&](const float* from) {
+      Run other;
+      read(from, i, other);
+#pragma unroll
+      for (int c = 0; c < kRun; ++c) v[c] += other[c];
+    };
+    if (a.residual != nullptr) add(a.residual + t * d);
+    if (a.bias != nullptr) add(a.bias);
+  };
+  Run held[kTurns];
+#pragma unroll
+  for (unsigned h = 0; h < kTurns; ++h) {
+    const unsigned i = h * step + threadIdx.x * kRun;
+    if (i < d) read_sum(i, held[h]);
+  }
+  const auto each = [&](auto use) {
+#pragma unroll
+    for (unsigned h = 0; h < kTurns; ++h) {
+      const unsigned i = h * step + threadIdx.x * kRun;
+      if (i < d) use(i, held[h]);
+    }
+#pragma unroll 1
+    for (unsigned i = kTurns * step + threadIdx.x * kRun; i < d; i += step) {
+      Run v;
+      read_sum(i, v);
+      use(i, v);
+    }
+  };
+
+  float mean = 0, scale = 1;
+  if (a.norm != Norm::none) {
+    float sum = 0;
+    if (a.norm == Norm::layer) {  // two passes: the variance of what is nearly constant
+      each([&](unsigned, const Run& v) {
+#pragma unroll
+        for (int c = 0; c < kRun; ++c) sum += v[c];
+      });
+      mean = block_sum(sum) / static_cast<float>(d);
+      sum = 0;
+    }
+    each([&](unsigned, const Run& v) {
+#pragma unroll
+      for (int c = 0; c < kRun; ++c) sum += (v[c] - mean) * (v[c] - mean);
+    });
+    scale = 1.0f / sqrtf(block_sum(sum) / static_cast<float>(d) + a.eps);
+  }
+  each([&](unsigned i, const Run& v) {
+    if (keeps && a.sum != nullptr) keep(a.sum + t * d, i, v);
+    Run y;
+#pragma unroll
+    for (int c = 0; c < kRun; ++c) y[c] = v[c];
+    if (a.norm != Norm::none) {
+      Run gamma, beta = {};
+      read(a.gamma, i, gamma);
+      if (a.beta != nullptr) read(a.beta, i, beta);
+#pragma unroll
+      for (int c = 0; c < kRun; ++c) y[c] = (y[c] - mean) * scale * gamma[c] + beta[c];
+    }
+    if (keeps && a.out != nullptr) keep(a.out + t * d, i, y);
+    write(i, y);
+  });
+}
+
+/// The same as f16, to row n of a tile of n_rows at `to`: times the power of two that keeps it in range, whose inverse
+/// is what this returns. All threads of the block come here, and all of them see the row when they leave.
+__device__ inline float write_fragments(const NormArgs& a, int64_t t, bool keeps, __half* to, int n, int n_rows) {
+  float largest = 0;
+  const auto write = [&](unsigned i, const float(&y)[4], float by) {
+    const __half2 h[2] = {__floats2half2_rn(y[0] * by, y[2] * by), __floats2half2_rn(y[1] * by, y[3] * by)};
+    *reinterpret_cast<uint2*>(to + FragmentRows::place(i, n, n_rows)) = *reinterpret_cast<const uint2*>(h);
+  };
+  norm_row<4, 4>(a, t, keeps, [&](unsigned i, const float(&y)[4]) {
+    largest = fmaxf(largest, fmaxf(fmaxf(fabsf(y[0]), fabsf(y[1])), fmaxf(fabsf(y[2]), fabsf(y[3]))));
+    write(i, y, 1);
+  });
+  const float zeros[4] = {};
+  for (int64_t i = a.d + threadIdx.x * 4; i < FragmentRows::padded(a.d); i += blockDim.x * 4) {
+    write(static_cast<unsigned>(i), zeros, 1);
+  }
+  if (!__syncthreads_or(largest > 32768.0f)) return 1;
+  largest = block_max(largest);
+  const float by = largest < INFINITY ? exp2f(15.0f - static_cast<float>(ilogbf(largest) + 1)) : 1.0f;
+  norm_row<4, 1>(a, t, false, [&](unsigned i, const float(&y)[4]) { write(i, y, by); });
+  __syncthreads();
+  return 1.0f / by;
+}
+
+}  // namespace weft::cuda
