@@ -26,15 +26,18 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
     cpu.phase(tokens,
               [=](int64_t first, int64_t last, const Worker&) { mlp.quantizer().rows(x, mlp.d_model(), first, last); });
   }
-  cpu.phase(mlp.interm_units(), [=](int64_t first, int64_t last, const Worker& worker) {
-    mlp.expand(first, last, tokens(), x, worker.scratch);
-  });
+  const auto expand = [=](int64_t first, int64_t last, const Worker& worker) {
+    mlp.expand(first, last, tokens(), x, worker);
+  };
+  const int64_t grain = unit_grain(call.input(GeluGemm::kX).dim(0));
+  cpu.phase(mlp.interm_units(), expand, After::previous, grain);
   if (mlp.quantizes_interm()) {
     cpu.phase(tokens, [=](int64_t first, int64_t last, const Worker&) { mlp.quantize_interm(first, last); });
   }
-  cpu.phase(mlp.out_units(), [=](int64_t first, int64_t last, const Worker& worker) {
-    mlp.contract(first, last, tokens(), out, worker.scratch, [](int64_t, int64_t, int64_t, int64_t) {});
-  });
+  const auto contract = [=](int64_t first, int64_t last, const Worker& worker) {
+    mlp.contract(first, last, tokens(), out, worker, [](int64_t, int64_t, int64_t, int64_t) {});
+  };
+  cpu.phase(mlp.out_units(), contract, After::previous, grain);
 }
 
 }  // namespace

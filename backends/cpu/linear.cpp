@@ -31,15 +31,16 @@ void prepare(const IsaKernels& isa, Products products, std::span<const Tensor> b
     cpu.phase(tokens,
               [=](int64_t first, int64_t last, const Worker&) { quantizer.rows(x.as<float>(), k, first, last); });
   }
-  cpu.phase(weights.units(), [=, &isa](int64_t first, int64_t last, const Worker& worker) {
+  const auto multiply = [=, &isa](int64_t first, int64_t last, const Worker& worker) {
     const int64_t live = tokens();
-    const Activations a = quantizer(x.as<float>(), k, live, worker.scratch + kMatmulScratch);
+    const Activations a = quantizer(x.as<float>(), k, live, worker.scratch + kMatmulScratch, worker.fresh);
     for_tiles(first, last, n, live, [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
       float* out = y.as<float>() + t * n + begin;
       weights.multiply(isa, begin, end, a.from(t, k), n_tokens, out, n, worker.scratch);
       bias.add(isa, begin, end, n_tokens, out, n);
     });
-  });
+  };
+  cpu.phase(weights.units(), multiply, After::previous, unit_grain(x.dim(0)));
 }
 
 static_assert(int{Linear::kX} == int{VectorMatmul::kX} && int{Linear::kWeight} == int{VectorMatmul::kWeight});

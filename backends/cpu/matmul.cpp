@@ -105,11 +105,13 @@ void Quantizer::rows(const float* x, int64_t stride, int64_t first, int64_t last
   }
 }
 
-Activations Quantizer::operator()(const float* x, int64_t stride, int64_t n, std::byte* scratch) const {
+Activations Quantizer::operator()(const float* x, int64_t stride, int64_t n, std::byte* scratch, bool fresh) const {
   if (!on_) return {x, stride};
   if (shared()) return {x, stride, shared_};
   auto* own = reinterpret_cast<QuantizedBlock*>(scratch);
-  for (int64_t t = 0; t < n; ++t) isa_->quantize(x + t * stride, blocks_ * kQuantizedElems, own + t * blocks_);
+  for (int64_t t = 0; fresh && t < n; ++t) {
+    isa_->quantize(x + t * stride, blocks_ * kQuantizedElems, own + t * blocks_);
+  }
   return {x, stride, own};
 }
 

@@ -70,8 +70,8 @@ class Quantizer {
   /// Whether that phase is needed: rows(x, stride, first token, last token).
   bool shared() const { return on_ && capacity_ > kRecomputeTokens; }
   void rows(const float* x, int64_t stride, int64_t first, int64_t last) const;
-  /// Tokens [0, n) of x for this thread. `scratch`: scratch_bytes().
-  Activations operator()(const float* x, int64_t stride, int64_t n, std::byte* scratch) const;
+  /// Tokens [0, n) of x for this thread. `scratch`: scratch_bytes(), which holds them already unless `fresh`.
+  Activations operator()(const float* x, int64_t stride, int64_t n, std::byte* scratch, bool fresh) const;
 
  private:
   size_t row_bytes() const { return static_cast<size_t>(blocks_) * sizeof(QuantizedBlock); }
@@ -81,6 +81,10 @@ class Quantizer {
   int64_t capacity_, blocks_;
   QuantizedBlock* shared_;
 };
+
+/// Units that are one grain of a phase: the tiles one token's products read at once (isa/matmul_packed.cpp); of many
+/// tokens, whole tiles of decoded rows.
+constexpr int64_t unit_grain(int64_t capacity) { return capacity <= kRecomputeTokens ? 4 : 4 * kTileRows / kRowUnit; }
 
 /// A bias: one vector, or one per weight block; or absent.
 class Bias {

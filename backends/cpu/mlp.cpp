@@ -57,20 +57,20 @@ size_t Mlp::workspace_bytes(const Match& match, size_t interm_slot, size_t out_s
   return sizes.interm() + sizes.quantized_h(products) + sizes.quantized_interm(products);
 }
 
-void Mlp::expand(int64_t first, int64_t last, int64_t n_tokens, const float* h, std::byte* scratch) const {
-  float* const gate = reinterpret_cast<float*>(scratch + kMatmulScratch);
-  const Activations a = quantize_h_(h, d_model(), n_tokens, scratch + fixed_scratch());
+void Mlp::expand(int64_t first, int64_t last, int64_t n_tokens, const float* h, const Worker& worker) const {
+  float* const gate = reinterpret_cast<float*>(worker.scratch + kMatmulScratch);
+  const Activations a = quantize_h_(h, d_model(), n_tokens, worker.scratch + fixed_scratch(), worker.fresh);
   for_tiles(first, last, d_ff_, n_tokens, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
     const Activations x = a.from(t, d_model());
     float* up = interm_ + t * d_ff_ + begin;
     const int64_t rows = end - begin;
-    up_.multiply(*isa_, begin, end, x, n, up, d_ff_, scratch);
+    up_.multiply(*isa_, begin, end, x, n, up, d_ff_, worker.scratch);
     bias_.add(*isa_, begin, end, n, up, d_ff_);
     if (!is_gated(activation_)) {
       for (int64_t i = 0; i < n; ++i) isa_->activate(plain(activation_), up + i * d_ff_, rows);
       return;
     }
-    up_.multiply(*isa_, d_ff_ + begin, d_ff_ + end, x, n, gate, rows, scratch);
+    up_.multiply(*isa_, d_ff_ + begin, d_ff_ + end, x, n, gate, rows, worker.scratch);
     bias_.add(*isa_, d_ff_ + begin, d_ff_ + end, n, gate, rows);
     for (int64_t i = 0; i < n; ++i) isa_->gate(plain(activation_), up + i * d_ff_, gate + i * rows, rows);
   });

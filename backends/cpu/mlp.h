@@ -27,17 +27,17 @@ class Mlp {
 
   /// The 8-bit copy of h, where it is made for all.
   const Quantizer& quantizer() const { return quantize_h_; }
-  /// Units [first, last) of the intermediate: act(h W1^T + b1). `scratch`: scratch_bytes().
-  void expand(int64_t first, int64_t last, int64_t n_tokens, const float* h, std::byte* scratch) const;
+  /// Units [first, last) of the intermediate: act(h W1^T + b1). `worker`: of scratch_bytes().
+  void expand(int64_t first, int64_t last, int64_t n_tokens, const float* h, const Worker& worker) const;
   /// The 8-bit copy of the intermediate, if it is made for all: a phase between the two.
   bool quantizes_interm() const { return quantize_interm_.shared(); }
   void quantize_interm(int64_t first, int64_t last) const { quantize_interm_.rows(interm_, d_ff_, first, last); }
   /// Units [first, last) of the output; then finish(token, n_tokens, first_row, last_row) for each tile in cache.
   template <typename Finish>
-  void contract(int64_t first, int64_t last, int64_t n_tokens, float* out, std::byte* scratch, Finish finish) const {
-    const Activations a = quantize_interm_(interm_, d_ff_, n_tokens, scratch + fixed_scratch());
+  void contract(int64_t first, int64_t last, int64_t n_tokens, float* out, const Worker& worker, Finish finish) const {
+    const Activations a = quantize_interm_(interm_, d_ff_, n_tokens, worker.scratch + fixed_scratch(), worker.fresh);
     for_tiles(first, last, d_out(), n_tokens, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
-      down_.multiply(*isa_, begin, end, a.from(t, d_ff_), n, out + t * d_out() + begin, d_out(), scratch);
+      down_.multiply(*isa_, begin, end, a.from(t, d_ff_), n, out + t * d_out() + begin, d_out(), worker.scratch);
       finish(t, n, begin, end);
     });
   }

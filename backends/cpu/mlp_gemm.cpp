@@ -63,12 +63,13 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
 
   if (capacity <= kRecomputeTokens) {
     cpu.scratch(scratch + static_cast<size_t>(capacity * d) * sizeof(float));
-    cpu.phase(mlp.interm_units(), [=](int64_t first, int64_t last, const Worker& worker) {
+    const auto expand = [=](int64_t first, int64_t last, const Worker& worker) {
       float* h = reinterpret_cast<float*>(worker.scratch + scratch);
       const int64_t live = tokens();
-      for (int64_t t = 0; t < live; ++t) sum(t, first == 0, h + t * d);
-      mlp.expand(first, last, live, h, worker.scratch);
-    });
+      for (int64_t t = 0; worker.fresh && t < live; ++t) sum(t, first == 0, h + t * d);
+      mlp.expand(first, last, live, h, worker);
+    };
+    cpu.phase(mlp.interm_units(), expand, After::previous, unit_grain(capacity));
   } else {
     cpu.scratch(scratch);
     float* h = reinterpret_cast<float*>(call.workspace + mlp_bytes(call.match, products));
@@ -76,9 +77,10 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
       for (int64_t t = first; t < last; ++t) sum(t, true, h + t * d);
       if (mlp.quantizer().shared()) mlp.quantizer().rows(h, d, first, last);
     });
-    cpu.phase(mlp.interm_units(), [=](int64_t first, int64_t last, const Worker& worker) {
-      mlp.expand(first, last, tokens(), h, worker.scratch);
-    });
+    const auto expand = [=](int64_t first, int64_t last, const Worker& worker) {
+      mlp.expand(first, last, tokens(), h, worker);
+    };
+    cpu.phase(mlp.interm_units(), expand, After::previous, unit_grain(capacity));
   }
 
   float* const out = call.out[0].as<float>();
@@ -88,12 +90,13 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
   if (mlp.quantizes_interm()) {
     cpu.phase(tokens, [=](int64_t first, int64_t last, const Worker&) { mlp.quantize_interm(first, last); });
   }
-  cpu.phase(mlp.out_units(), [=](int64_t first, int64_t last, const Worker& worker) {
-    mlp.contract(first, last, tokens(), out, worker.scratch, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
+  const auto contract = [=](int64_t first, int64_t last, const Worker& worker) {
+    mlp.contract(first, last, tokens(), out, worker, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
       if (!residual) return;
       for (int64_t i = t; i < t + n; ++i) residual->add(out + i * d + begin, i, begin, end, out + i * d + begin);
     });
-  });
+  };
+  cpu.phase(mlp.out_units(), contract, After::previous, unit_grain(capacity));
 }
 
 /// A chain needs mlp_gemm's first output as residual_add's hidden, and nothing else of it.

@@ -110,11 +110,12 @@ class Experts {
   bool quantizes_interm() const { return quantize_interm_.shared(); }
   void quantize_interm(int64_t first, int64_t last) const { quantize_interm_.rows(interm_, plan_.f, first, last); }
 
-  /// Units [first, last) of F for every pick. `scratch`: scratch_bytes().
-  void expand(int64_t first, int64_t last, std::byte* scratch) const {
+  /// Units [first, last) of F for every pick. `worker`: of scratch_bytes().
+  void expand(int64_t first, int64_t last, const Worker& worker) const {
+    std::byte* const scratch = worker.scratch;
     float* const gate = reinterpret_cast<float*>(scratch + kMatmulScratch);
-    const Activations a =
-        quantize_x_(gathered_ ? gathered_ : x_, plan_.d, gathered_ ? n_picks() : 1, scratch + fixed_scratch());
+    const Activations a = quantize_x_(gathered_ ? gathered_ : x_, plan_.d, gathered_ ? n_picks() : 1,
+                                      scratch + fixed_scratch(), worker.fresh);
     for_experts([&](int64_t e, int64_t pick, int64_t n_picks) {
       for_tiles(first, last, plan_.f, n_picks, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
         const Activations x = a.from(gathered_ ? pick + t : 0, plan_.d);
@@ -136,12 +137,13 @@ class Experts {
     });
   }
 
-  /// Units [first, last) of D for every token. `scratch`: scratch_bytes().
-  void contract(int64_t first, int64_t last, int64_t n_tokens, std::byte* scratch) const {
+  /// Units [first, last) of D for every token. `worker`: of scratch_bytes().
+  void contract(int64_t first, int64_t last, int64_t n_tokens, const Worker& worker) const {
+    std::byte* const scratch = worker.scratch;
     const int64_t low = first * kRowUnit, high = std::min(last * kRowUnit, plan_.d);
     for (int64_t t = 0; t < n_tokens; ++t) std::fill(out_ + t * plan_.d + low, out_ + t * plan_.d + high, 0.0f);
     float* const y = reinterpret_cast<float*>(scratch + kMatmulScratch);
-    const Activations a = quantize_interm_(interm_, plan_.f, n_picks(), scratch + fixed_scratch());
+    const Activations a = quantize_interm_(interm_, plan_.f, n_picks(), scratch + fixed_scratch(), worker.fresh);
     for_experts([&](int64_t e, int64_t pick, int64_t n_picks) {
       for_tiles(first, last, plan_.d, n_picks, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
         const int64_t rows = end - begin, row = e * plan_.d;
@@ -197,14 +199,15 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
   if (experts.gathers()) {
     cpu.phase(picks, [=](int64_t first, int64_t last, const Worker&) { experts.gather(first, last); });
   }
-  cpu.phase((plan.f + kRowUnit - 1) / kRowUnit,
-            [=](int64_t first, int64_t last, const Worker& worker) { experts.expand(first, last, worker.scratch); });
+  const auto expand = [=](int64_t first, int64_t last, const Worker& worker) { experts.expand(first, last, worker); };
+  cpu.phase((plan.f + kRowUnit - 1) / kRowUnit, expand, After::previous, unit_grain(plan.tokens));
   if (experts.quantizes_interm()) {
     cpu.phase(picks, [=](int64_t first, int64_t last, const Worker&) { experts.quantize_interm(first, last); });
   }
-  cpu.phase((plan.d + kRowUnit - 1) / kRowUnit, [=](int64_t first, int64_t last, const Worker& worker) {
-    experts.contract(first, last, tokens(), worker.scratch);
-  });
+  const auto contract = [=](int64_t first, int64_t last, const Worker& worker) {
+    experts.contract(first, last, tokens(), worker);
+  };
+  cpu.phase((plan.d + kRowUnit - 1) / kRowUnit, contract, After::previous, unit_grain(plan.tokens));
 }
 
 }  // namespace

@@ -47,14 +47,15 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
   };
   if (capacity <= kRecomputeTokens) {
     cpu.scratch(kMatmulScratch + quantizer.scratch_bytes() + static_cast<size_t>(capacity * d) * sizeof(float));
-    cpu.phase(weights.units(), [=](int64_t first, int64_t last, const Worker& worker) {
+    const auto work = [=](int64_t first, int64_t last, const Worker& worker) {
       std::byte* const quantized = worker.scratch + kMatmulScratch;
       float* h = reinterpret_cast<float*>(quantized + quantizer.scratch_bytes());
       const int64_t live = tokens();
-      for (int64_t t = 0; t < live; ++t) norm(x.as<float>() + t * d, h + t * d);
+      for (int64_t t = 0; worker.fresh && t < live; ++t) norm(x.as<float>() + t * d, h + t * d);
       if (first == 0 && norm_out) std::memcpy(norm_out, h, static_cast<size_t>(live * d) * sizeof(float));
-      project(first, last, quantizer(h, d, live, quantized), worker);
-    });
+      project(first, last, quantizer(h, d, live, quantized, worker.fresh), worker);
+    };
+    cpu.phase(weights.units(), work, After::previous, unit_grain(capacity));
   } else {
     cpu.scratch(kMatmulScratch);
     float* h = norm_out ? norm_out : reinterpret_cast<float*>(call.workspace);
@@ -62,9 +63,10 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
       for (int64_t t = first; t < last; ++t) norm(x.as<float>() + t * d, h + t * d);
       if (quantizer.shared()) quantizer.rows(h, d, first, last);
     });
-    cpu.phase(weights.units(), [=](int64_t first, int64_t last, const Worker& worker) {
-      project(first, last, quantizer(h, d, tokens(), nullptr), worker);
-    });
+    const auto work = [=](int64_t first, int64_t last, const Worker& worker) {
+      project(first, last, quantizer(h, d, tokens(), nullptr, worker.fresh), worker);
+    };
+    cpu.phase(weights.units(), work, After::previous, unit_grain(capacity));
   }
 }
 

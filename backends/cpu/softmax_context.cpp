@@ -108,7 +108,8 @@ class Attend {
       const int64_t begin = op_.window > 0 ? std::max<int64_t>(0, low - op_.window + 1) : 0;
       for (int64_t p = begin / page_; p * page_ < end; ++p) {
         const int64_t id = page_table_.as<int32_t>()[sequence * table_pages + p];
-        see_page(rows, id, p * page_, std::min(page_, end - p * page_));
+        const int64_t next = (p + 1) * page_ < end ? page_table_.as<int32_t>()[sequence * table_pages + p + 1] : -1;
+        see_page(rows, id, p * page_, std::min(page_, end - p * page_), next);
       }
     }
     for (int64_t r = 0; r < n; ++r) finish(rows, r);
@@ -120,12 +121,15 @@ class Attend {
     return rows;
   }
 
-  /// Keys [key, key + n) of the sequence, on page `id`; a page out of range is zeros.
-  void see_page(const Rows& rows, int64_t id, int64_t key, int64_t n) const {
-    const bool exists = id >= 0 && id < k_cache_.dim(0);
+  bool exists(int64_t id) const { return id >= 0 && id < k_cache_.dim(0); }
+
+  /// Keys [key, key + n) of the sequence, on page `id`, while what is read next arrives: its values, then the keys of
+  /// page `next`. A page out of range is zeros.
+  void see_page(const Rows& rows, int64_t id, int64_t key, int64_t n, int64_t next) const {
+    const bool exists = this->exists(id);
     const int64_t group = heads_.group(), stride = heads_.q_stride();
     if (exists) {
-      const Decoded k = decode(k_cache_, rows, id, n);
+      const Decoded k = decode(k_cache_, rows, id, n, page_rows(v_cache_, id, rows.h).data);
       isa_->transpose(k.data, k.stride, n, op_.d_head, rows.keys, page_stride_);
       isa_->weigh_rows(rows.scores, nullptr, heads_.queries(rows.h) + rows.first * group * stride, stride, rows.n,
                        rows.keys, page_stride_, op_.d_head, page_stride_);
@@ -135,7 +139,8 @@ class Attend {
     bool any = false;
     for (int64_t r = 0; r < rows.n; ++r) any |= weigh(rows, r, key, n);
     if (!any || !exists) return scale_sums(rows);
-    const Decoded v = decode(v_cache_, rows, id, n);
+    const std::byte* ahead = this->exists(next) ? page_rows(k_cache_, next, rows.h).data : nullptr;
+    const Decoded v = decode(v_cache_, rows, id, n, ahead);
     isa_->weigh_rows(rows.sums, rows.keep, rows.scores, page_stride_, rows.n, v.data, v.stride, n, stride);
   }
 
@@ -175,12 +180,15 @@ class Attend {
     const float* data;
     int64_t stride;
   };
-  /// A page's n rows as f32, padded to q_stride; in place where they are that already.
-  Decoded decode(const Tensor& cache, const Rows& rows, int64_t id, int64_t n) const {
+  /// A page's n rows as f32, padded to q_stride; in place where they are that already. Asks for as much of `ahead`:
+  /// each page would else begin with waiting for memory.
+  Decoded decode(const Tensor& cache, const Rows& rows, int64_t id, int64_t n, const std::byte* ahead) const {
     RowBlock row = page_rows(cache, id, rows.h);
     const int64_t d = op_.d_head, stride = heads_.q_stride();
     if (row.format == Format::f32 && d == stride) return {reinterpret_cast<const float*>(row.data), d};
     for (int64_t j = 0; j < n; ++j, row.data += row.row_bytes) {
+      for (size_t line = 0; ahead && line < row.row_bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
+      if (ahead) ahead += row.row_bytes;
       isa_->decode(row, rows.decoded + j * stride, d);
       for (int64_t i = d; i < stride; ++i) rows.decoded[j * stride + i] = 0;
     }

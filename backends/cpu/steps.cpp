@@ -7,6 +7,7 @@
 namespace weft::cpu {
 
 constexpr size_t kAlign = 64;
+constexpr int64_t kGivenPart = 4;  // a quarter of the tasks evens out threads of which one is a third slower
 
 void CpuSteps::Touched::add(const Touched& other) {
   read.insert(read.end(), other.read.begin(), other.read.end());
@@ -45,38 +46,59 @@ void CpuSteps::begin(const Call& call, size_t workspace_bytes) {
   if (call.workspace && workspace_bytes > 0) call_.written.push_back(range(call.workspace, workspace_bytes));
 }
 
-void CpuSteps::phase(Count n_tasks, Work work, After after) {
+void CpuSteps::phase(Count n_tasks, Work work, After after, int64_t grain) {
   const bool barrier = first_phase_ ? depends() : after == After::previous;
   if (barrier) {
     pending_ = {};
     ++n_barriers_;
   }
   first_phase_ = false;
-  phases_.push_back({std::move(n_tasks), std::move(work), barrier});
+  phases_.push_back({std::move(n_tasks), std::move(work), barrier, grain});
 }
 
 CpuSegment::CpuSegment(CpuSteps&& steps)
     : team_(steps.team_),
       phases_(std::move(steps.phases_)),
+      given_(std::make_unique<std::atomic<int64_t>[]>(phases_.size())),
       n_barriers_(steps.n_barriers_),
       scratch_stride_((steps.scratch_bytes_ + kAlign - 1) / kAlign * kAlign) {
   const size_t bytes = scratch_stride_ * static_cast<size_t>(team_.size());
   if (bytes > 0) scratch_ = static_cast<std::byte*>(::operator new (bytes, std::align_val_t{kAlign}));
-  member_ = [this](int thread, int n_threads) {
-    const Worker worker{thread, scratch_ + scratch_stride_ * static_cast<size_t>(thread)};
-    for (const CpuSteps::Phase& phase : phases_) {
-      if (phase.barrier_before) team_.barrier().wait(n_threads);
-      const int64_t n = phase.n_tasks();
-      const int64_t first = share_begin(n, thread, n_threads), last = share_begin(n, thread + 1, n_threads);
-      if (first < last) phase.work(first, last, worker);
-    }
-  };
+  member_ = [this](int thread, int n_threads) { run(thread, n_threads); };
 }
 
 CpuSegment::~CpuSegment() { ::operator delete (scratch_, std::align_val_t{kAlign}); }
 
 std::string CpuSegment::describe() const { return fmt::format("{} phases, {} barriers", n_phases(), n_barriers_); }
 
-void CpuSegment::launch() { team_.run(member_); }
+void CpuSegment::launch() {
+  for (size_t i = 0; i < phases_.size(); ++i) given_[i].store(0, std::memory_order_relaxed);
+  team_.run(member_);
+}
+
+void CpuSegment::run(int thread, int n_threads) {
+  Worker worker{thread, scratch_ + scratch_stride_ * static_cast<size_t>(thread)};
+  for (size_t i = 0; i < phases_.size(); ++i) {
+    const CpuSteps::Phase& phase = phases_[i];
+    if (phase.barrier_before) team_.barrier().wait(n_threads);
+    const int64_t n = phase.n_tasks(), grain = phase.grain, grains = n / grain;
+    const int64_t fixed = n_threads == 1 ? grains : grains - grains / kGivenPart;
+    worker.fresh = true;
+    const auto work = [&](int64_t first, int64_t last) {
+      if (first < last) {
+        phase.work(first, last, worker);
+        worker.fresh = false;
+      }
+    };
+    work(share_begin(fixed, thread, n_threads) * grain, share_begin(fixed, thread + 1, n_threads) * grain);
+    const int64_t rest = n - fixed * grain;
+    for (int64_t at = given_[i].load(std::memory_order_relaxed); at < rest;) {
+      const int64_t size = std::max<int64_t>((rest - at) / (2 * n_threads) / grain, 1) * grain;
+      if (!given_[i].compare_exchange_weak(at, at + size, std::memory_order_relaxed)) continue;
+      work(n - rest + at, std::min(n - rest + at + size, n));
+      at = given_[i].load(std::memory_order_relaxed);
+    }
+  }
+}
 
 }  // namespace weft::cpu

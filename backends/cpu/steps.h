@@ -1,9 +1,13 @@
 // Where cpu kernels put their work: phases, replayed by a thread team. A phase is `n` tasks and a function over a range
-// of tasks; each thread takes one contiguous share. A barrier stands only between phases that depend on each other.
+// of tasks. Each thread takes one contiguous share of the first three quarters; the rest goes by pieces to who is done
+// first, so that nobody waits long for a thread whose core or memory is slower just then. A barrier stands only between
+// phases that depend on each other.
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "backends/cpu/team.h"
@@ -15,10 +19,12 @@ namespace weft::cpu {
 struct Worker {
   int index = 0;
   std::byte* scratch = nullptr;  // its own, of CpuSteps::scratch() bytes, 64-byte aligned
+  bool fresh = true;             // its first share of this phase; later ones find the scratch as it left it
 };
 
 /// Tasks of a phase, read when the phase starts: follows the live counts.
 using Count = std::function<int64_t()>;
+/// A range of tasks; a thread may be given several in a phase. The one with task 0 is its first.
 using Work = std::function<void(int64_t first, int64_t last, const Worker& worker)>;
 
 /// How a phase stands to the phase before it in the same call. The first phase of a call waits if the bytes it touches
@@ -40,11 +46,12 @@ class CpuSteps : public Steps {
 
   /// A new call: what it reads and writes. Every kernel says this before its phases.
   void begin(const Call& call, size_t workspace_bytes);
-  /// Each thread wants so much scratch of its own; shared by all phases, its content does not outlive a share.
+  /// Each thread wants so much scratch of its own; shared by all phases, its content does not outlive a phase.
   void scratch(size_t bytes) { scratch_bytes_ = std::max(scratch_bytes_, bytes); }
-  void phase(Count n_tasks, Work work, After after = After::previous);
-  void phase(int64_t n_tasks, Work work, After after = After::previous) {
-    phase([n_tasks] { return n_tasks; }, std::move(work), after);
+  /// `grain`: shares begin at multiples of it.
+  void phase(Count n_tasks, Work work, After after = After::previous, int64_t grain = 1);
+  void phase(int64_t n_tasks, Work work, After after = After::previous, int64_t grain = 1) {
+    phase([n_tasks] { return n_tasks; }, std::move(work), after, grain);
   }
 
   Team& team() const { return team_; }
@@ -64,6 +71,7 @@ class CpuSteps : public Steps {
     Count n_tasks;
     Work work;
     bool barrier_before;
+    int64_t grain;
   };
 
   static bool overlap(const std::vector<Range>& a, const std::vector<Range>& b);
@@ -91,8 +99,11 @@ class CpuSegment : public Segment {
   int n_phases() const { return static_cast<int>(phases_.size()); }
 
  private:
+  void run(int thread, int n_threads);
+
   Team& team_;
   std::vector<CpuSteps::Phase> phases_;
+  std::unique_ptr<std::atomic<int64_t>[]> given_;  // of each phase: tasks handed out beyond the fixed shares
   int n_barriers_;
   size_t scratch_stride_;
   std::byte* scratch_ = nullptr;

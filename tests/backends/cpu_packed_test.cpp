@@ -177,8 +177,8 @@ TEST(CpuPacked, QuantizesToTheNearest) {
         const double error = std::abs(static_cast<double>(blocks[b].d) * q - static_cast<double>(x[b * 32 + i]));
         EXPECT_LE(error, std::max(0.5001 * static_cast<double>(blocks[b].d), 1e-30)) << isa->name << " block " << b;
       }
-      EXPECT_FLOAT_EQ(blocks[b].half[0], blocks[b].d * static_cast<float>(halves[0]));
-      EXPECT_FLOAT_EQ(blocks[b].half[1], blocks[b].d * static_cast<float>(halves[1]));
+      EXPECT_EQ(blocks[b].less32[0], -32 * halves[0]);
+      EXPECT_EQ(blocks[b].less32[1], -32 * halves[1]);
       EXPECT_FLOAT_EQ(blocks[b].sum, blocks[b].d * static_cast<float>(halves[0] + halves[1]));
     }
   }

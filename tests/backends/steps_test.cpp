@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <vector>
 
 #include "ops/quant/f32.h"
 
@@ -164,6 +166,39 @@ TEST_F(StepsTest, ScratchIsPrivateAndAligned) {
   segment.launch();
   EXPECT_EQ(reinterpret_cast<uintptr_t>(seen[0]) % 64, 0U);
   EXPECT_TRUE(seen[0] == seen[1] || std::abs(seen[1] - seen[0]) >= 100);
+}
+
+// Kernels normalize once a thread and phase, and the share with task 0 writes what is written once.
+TEST_F(StepsTest, EveryTaskIsGivenOnceAndTheFirstShareIsFresh) {
+  for (const int n_threads : {1, 2, 3}) {
+    Team team{n_threads};
+    for (const int64_t grain : {1, 4, 12}) {
+      for (const int64_t n : {0, 1, 3, 8, 13, 100, 1000}) {
+        std::vector<std::atomic<int>> given(static_cast<size_t>(n));
+        std::vector<int> shares(static_cast<size_t>(n_threads), 0);
+        std::atomic<int> stale_zeros{0}, unaligned{0}, wrong{0};
+        CpuSteps steps(team);
+        steps.begin(call({}, {}), 0);
+        const auto work = [&](int64_t first, int64_t last, const Worker& worker) {
+          stale_zeros += first == 0 && !worker.fresh;
+          wrong += worker.fresh != (shares[static_cast<size_t>(worker.index)]++ == 0);
+          unaligned += first % grain != 0;
+          for (int64_t i = first; i < last; ++i) ++given[static_cast<size_t>(i)];
+        };
+        steps.phase(n, work, After::previous, grain);
+        CpuSegment segment(std::move(steps));
+        for (int run = 1; run <= 3; ++run) {
+          std::ranges::fill(shares, 0);
+          segment.launch();
+          for (const std::atomic<int>& times : given)
+            ASSERT_EQ(times, run) << n << " tasks, " << n_threads << " threads";
+        }
+        EXPECT_EQ(stale_zeros, 0);
+        EXPECT_EQ(wrong, 0);
+        EXPECT_EQ(unaligned, 0);
+      }
+    }
+  }
 }
 
 TEST(Share, CoversEveryTaskOnce) {

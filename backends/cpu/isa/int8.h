@@ -16,11 +16,17 @@ WEFT_INLINE I set_i32(int v) { return _mm512_set1_epi32(v); }
 WEFT_INLINE I and_i(I a, I b) { return _mm512_and_si512(a, b); }
 WEFT_INLINE I or_i(I a, I b) { return _mm512_or_si512(a, b); }
 WEFT_INLINE I xor_i(I a, I b) { return _mm512_xor_si512(a, b); }
+/// The low four bits of a's bytes, and all of b's.
+WEFT_INLINE I low4_or(I a, I b) { return _mm512_ternarylogic_epi32(a, set_i8(15), b, 0xEA); }
 WEFT_INLINE I add_i32(I a, I b) { return _mm512_add_epi32(a, b); }
 WEFT_INLINE I max_i32(I a, I b) { return _mm512_max_epi32(a, b); }
 template <int N>
 WEFT_INLINE I left32(I v) {
   return _mm512_slli_epi32(v, N);
+}
+template <int N>
+WEFT_INLINE I left16(I v) {
+  return _mm512_slli_epi16(v, N);
 }
 template <int N>
 WEFT_INLINE I right16(I v) {
@@ -65,11 +71,16 @@ WEFT_INLINE I set_i32(int v) { return _mm256_set1_epi32(v); }
 WEFT_INLINE I and_i(I a, I b) { return _mm256_and_si256(a, b); }
 WEFT_INLINE I or_i(I a, I b) { return _mm256_or_si256(a, b); }
 WEFT_INLINE I xor_i(I a, I b) { return _mm256_xor_si256(a, b); }
+WEFT_INLINE I low4_or(I a, I b) { return or_i(and_i(a, set_i8(15)), b); }
 WEFT_INLINE I add_i32(I a, I b) { return _mm256_add_epi32(a, b); }
 WEFT_INLINE I max_i32(I a, I b) { return _mm256_max_epi32(a, b); }
 template <int N>
 WEFT_INLINE I left32(I v) {
   return _mm256_slli_epi32(v, N);
+}
+template <int N>
+WEFT_INLINE I left16(I v) {
+  return _mm256_slli_epi16(v, N);
 }
 template <int N>
 WEFT_INLINE I right16(I v) {
@@ -127,6 +138,9 @@ WEFT_INLINE I broadcast4(const int8_t* x) { return set_i32(load_as<int32_t>(x));
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 
 constexpr int kBias = 128;
+/// The high nibbles of w's bytes, times 1 / kHighUnit: here they need no shift.
+constexpr float kHighUnit = 1.0f / 16;
+WEFT_INLINE I high_nibbles(I w) { return and_i(w, set_i8(0xF0)); }
 
 WEFT_INLINE I dot(I sums, I w, I x) {
 #if defined(__AVX512VNNI__)
@@ -142,6 +156,8 @@ WEFT_INLINE I dot_biased(I sums, I w, I x) { return dot(sums, w, x); }
 #elif defined(__AVX2__)
 
 constexpr int kBias = 0;
+constexpr float kHighUnit = 1;
+WEFT_INLINE I high_nibbles(I w) { return and_i(right16<4>(w), set_i8(15)); }
 
 /// A pair of products must fit 16 bits: 2 * 128 * 127 < 2^15.
 WEFT_INLINE I dot(I sums, I w, I x) {

@@ -52,8 +52,8 @@ struct Matmul {
 struct QuantizedBlock {
   int8_t q[32];
   float d;
-  float sum;      // d * sum of q
-  float half[2];  // the same of each half
+  float sum;          // d * sum of q
+  int32_t less32[2];  // -32 * sum of q of each half: what the offset of q6_K takes away
 };
 constexpr int64_t kQuantizedElems = 32;
 

@@ -3,17 +3,19 @@
 //
 // Every output element is the same arithmetic whatever the number of tokens, rows, tiles or threads. At one token bound
 // by memory in every format: q4_0 is about 40 vector operations for the 288 bytes of 16 x 32 weights, which take 60
-// cycles to arrive; so a thread reads four tiles at once, and prefetches a group's share at a time. At many tokens a
-// block is unpacked once for up to kTokens of them; bound by the dot products (8 of about 12 operations on their
-// ports).
+// cycles to arrive; so a thread reads four tiles at once, and prefetches a group's share at a time, into L2 well ahead
+// and into L1 shortly before. At many tokens a block is unpacked once for up to kTokens of them; bound by the dot
+// products (8 of about 12 operations on their ports).
 #include "backends/cpu/isa/rows16.h"
 
 namespace weft::cpu::WEFT_ISA {
 namespace {
 
 constexpr int kPackedRows = 16, kTokens = kLanes == 16 ? 8 : 4;
-constexpr int64_t kAhead = 2048;                      // bytes prefetched ahead, where a thread reads one stream
-constexpr int64_t kStreams = 4, kStreamAhead = 1024;  // and where several
+constexpr int64_t kAhead = 2048;  // bytes prefetched ahead, where a thread reads one stream
+constexpr int64_t kStreams = 4;   // and where several, into L1 and into L2:
+constexpr int64_t ahead_l1(int64_t block) { return block > 1024 ? block : 1024; }
+constexpr int64_t ahead_l2(int64_t block) { return block > 1024 ? 3 * block : 4096; }
 
 /// What a packed block is dotted with: a group of blocks of T tokens.
 template <int T>
@@ -22,9 +24,9 @@ struct Sink {
   const QuantizedBlock* x;
   int64_t stride;
   I acc[T];
-  bool narrow = false;               // acc is still pairs of 16 bits
-  const std::byte* ahead = nullptr;  // what is prefetched at the end of group 0
-  int64_t group_bytes = 0;           // and how far on at that of the next
+  bool narrow = false;                              // acc is still pairs of 16 bits
+  const std::byte *near = nullptr, *far = nullptr;  // what is prefetched into L1 and L2 at the end of group 0
+  int64_t group_bytes = 0;                          // and how far on at that of the next
 
   WEFT_INLINE Sink(V (&s)[T], const QuantizedBlock* blocks, int64_t x_stride) : sums(s), x(blocks), stride(x_stride) {
     clear();
@@ -51,8 +53,11 @@ struct Sink {
   }
   /// A group's share of the lines ahead: all of a block's at once would wait for each other.
   WEFT_INLINE void prefetch(int group) {
+    if (group_bytes == 0) return;
+    asm volatile("");  // or the compiler moves the prefetches of all groups to the front
     for (int64_t line = 0; line < group_bytes; line += 64) {  // past the weight is harmless: it never faults
-      _mm_prefetch(reinterpret_cast<const char*>(ahead + group * group_bytes + line), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(near + group * group_bytes + line), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(far + group * group_bytes + line), _MM_HINT_T1);
     }
   }
   WEFT_INLINE void scale(int group, V factor) {
@@ -71,13 +76,13 @@ struct Sink {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) sums[t] = fma(by, set(at(t, group).sum), sums[t]);
   }
+  WEFT_INLINE void half_less32(int group, int half) {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) acc[t] = set_i32(at(t, group).less32[half]);
+  }
   WEFT_INLINE void half_scale(int group, int half, V factor) {
     if (half == 0) prefetch(group);
     add_scaled(group, factor);
-  }
-  WEFT_INLINE void half_shift(int group, int half, V by) {
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) sums[t] = fma(by, set(at(t, group).half[half]), sums[t]);
   }
 };
 
@@ -131,8 +136,10 @@ void streams_of(const PackedMatmul& m, int64_t row) {
   float out[kStreams][kPackedRows] = {};
   for (int64_t at = 0; at < tile_bytes; at += Block::kBytes, x += Block::kElems / kQuantizedElems) {
     // Past the end of a tile lies the next, which another stream has read: on to the next tile of this stream.
-    const int64_t ahead =
-        at + kStreamAhead < tile_bytes ? at + kStreamAhead : at + kStreamAhead + (kStreams - 1) * tile_bytes;
+    const auto ahead = [&](int64_t by) {
+      return at + by < tile_bytes ? at + by : at + by + (kStreams - 1) * tile_bytes;
+    };
+    const int64_t near = ahead(ahead_l1(Block::kBytes)), far = ahead(ahead_l2(Block::kBytes));
 #pragma GCC unroll 4
     for (int s = 0; s < kStreams; ++s) {
       const std::byte* block = w + s * tile_bytes + at;
@@ -141,7 +148,8 @@ void streams_of(const PackedMatmul& m, int64_t row) {
         V sums[1] = {load(out[s] + r)};
         Sink<1> sink(sums, x, 0);
         if (r == 0) {
-          sink.ahead = w + s * tile_bytes + ahead;
+          sink.near = w + s * tile_bytes + near;
+          sink.far = w + s * tile_bytes + far;
           sink.group_bytes = Block::kBytes * kQuantizedElems / Block::kElems;
         }
         Block::block(block, r, sink);
@@ -223,7 +231,7 @@ void quantize(const float* x, int64_t n, QuantizedBlock* out) {
       total[v * 2 / kVectors] += sum_of(q);
     }
     out->d = d;
-    for (int half = 0; half < 2; ++half) out->half[half] = d * static_cast<float>(total[half]);
+    for (int half = 0; half < 2; ++half) out->less32[half] = -32 * total[half];
     out->sum = d * static_cast<float>(total[0] + total[1]);
   }
 }

@@ -3,7 +3,8 @@
 // shift, one of each a row. The sink has
 //   nibbles(q, i)  dot(q, i)  biased(q, i)   columns i .. i + 3 of the group: q below 16, below 128, or signed + kBias
 //   scale(group, v)  shift(group, v)         ends the sums so far; adds v times the sum of x
-//   half_scale(group, half, v), half_shift   the same for 16 columns
+//   half_less32(group, half)                 begins the sums of 16 columns with -32 times the sum of x
+//   half_scale(group, half, v)               ends them
 #pragma once
 
 #include "backends/cpu/isa/int8.h"
@@ -146,36 +147,48 @@ struct Rows16<Format::mxfp4> {
   }
 };
 
-/// Six-bit scales and mins of q4_K and q5_K, twelve bytes a row (ScalesK in ops/quant/q4_k.h).
-template <int G>
-WEFT_INLINE I scale_k(const std::byte* b, int row) {
-  const auto byte = [&](int i) WEFT_LAMBDA { return from_u8(b + i * 16 + row); };
-  if constexpr (G < 4) return and_i(byte(G), set_i32(63));
-  else return or_i(and_i(byte(G + 4), set_i32(15)), left32<4>(right32<6>(byte(G - 4))));
-}
-template <int G>
-WEFT_INLINE I min_k(const std::byte* b, int row) {
-  const auto byte = [&](int i) WEFT_LAMBDA { return from_u8(b + i * 16 + row); };
-  if constexpr (G < 4) return and_i(byte(G + 4), set_i32(63));
-  else return or_i(right32<4>(byte(G + 4)), left32<4>(right32<6>(byte(G))));
-}
-template <int G, typename S>
-WEFT_INLINE void scale_and_min_k(const std::byte* p, int row, S& sink) {
-  sink.scale(G, f16_of(p, row) * to_float(scale_k<G>(p + 64, row)));
-  sink.shift(G, times(f16_of(p + 32, row), -1) * to_float(min_k<G>(p + 64, row)));
-}
+/// The scales and mins of q4_K and q5_K: six bits each in twelve bytes a row (ScalesK in ops/quant/q4_k.h), unpacked
+/// for all groups and rows at once.
+class ScalesK {
+ public:
+  WEFT_INLINE ScalesK(const std::byte* p, int row)
+      : row_(row), d_(f16_of(p, row)), min_(times(f16_of(p + 32, row), -1)) {
+    for (size_t at = 0; at < 64; at += sizeof(I)) {
+      const I a = load_as<I>(p + 64 + at), b = load_as<I>(p + 128 + at), c = load_as<I>(p + 192 + at);
+      const I six = set_i8(63), top = set_i8(0x30);
+      put(scales_ + at, and_i(a, six));
+      put(mins_ + at, and_i(b, six));
+      put(scales_ + 64 + at, low4_or(c, and_i(right16<2>(a), top)));
+      put(mins_ + 64 + at, low4_or(right16<4>(c), and_i(right16<2>(b), top)));
+    }
+  }
+  /// Ends group G, whose quants are `unit` apart.
+  template <int G, typename S>
+  WEFT_INLINE void end(float unit, S& sink) const {
+    sink.scale(G, (unit == 1 ? d_ : times(d_, unit)) * to_float(from_u8(scales_ + G * 16 + row_)));
+    sink.shift(G, min_ * to_float(from_u8(mins_ + G * 16 + row_)));
+  }
+
+ private:
+  static WEFT_INLINE void put(std::byte* to, I v) { __builtin_memcpy(to, &v, sizeof v); }
+
+  int row_;
+  V d_, min_;
+  alignas(64) std::byte scales_[128], mins_[128];
+};
 
 template <>
 struct Rows16<Format::q4_K> {
   static constexpr int kElems = 256, kBytes = 16 * 144;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
+    const ScalesK scales(p, row);
     unroll<8>([&](auto g) WEFT_LAMBDA {
       unroll<8>([&](auto i) WEFT_LAMBDA {
         const I w = unit(p + 256, g.value / 2 * 8 + i.value, row);
-        sink.nibbles(g.value % 2 ? high4(w) : low4(w), 32 * g.value + 4 * i.value);
+        sink.nibbles(g.value % 2 ? high_nibbles(w) : low4(w), 32 * g.value + 4 * i.value);
       });
-      scale_and_min_k<g.value>(p, row, sink);
+      scales.end<g.value>(g.value % 2 ? kHighUnit : 1, sink);
     });
   }
 };
@@ -184,13 +197,16 @@ struct Rows16<Format::q5_K> {
   static constexpr int kElems = 256, kBytes = 16 * 176;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
+    const ScalesK scales(p, row);
     unroll<8>([&](auto g) WEFT_LAMBDA {
       unroll<8>([&](auto i) WEFT_LAMBDA {
-        const I w = unit(p + 768, g.value / 2 * 8 + i.value, row);
-        const I fifth = where_bit(unit(p + 256, i.value, row), set_i8(1 << g.value), set_i8(16));
-        sink.dot(or_i(g.value % 2 ? high4(w) : low4(w), fifth), 32 * g.value + 4 * i.value);
+        const I w = unit(p + 768, g.value / 2 * 8 + i.value, row), bits = unit(p + 256, i.value, row);
+        const I fifth = and_i(g.value < 4 ? left16<(g.value < 4 ? 4 - g.value : 0)>(bits)
+                                          : right16<(g.value < 4 ? 0 : g.value - 4)>(bits),
+                              set_i8(16));
+        sink.dot(low4_or(g.value % 2 ? right16<4>(w) : w, fifth), 32 * g.value + 4 * i.value);
       });
-      scale_and_min_k<g.value>(p, row, sink);
+      scales.end<g.value>(1, sink);
     });
   }
 };
@@ -206,11 +222,11 @@ struct Rows16<Format::q6_K> {
         const I low = unit(p, 16 * kHalf + 8 * (kQuarter % 2) + i.value, row);
         const I high = unit(p + 2048, 8 * kHalf + i.value, row);
         const I top = kQuarter < 2 ? left32<4 - 2 * (kQuarter % 2)>(high) : right16<2 * (kQuarter % 2)>(high);
-        sink.dot(or_i(kQuarter < 2 ? low4(low) : high4(low), and_i(top, set_i8(0x30))), 32 * g.value + 4 * i.value);
+        if constexpr (i.value % 4 == 0) sink.half_less32(g.value, i.value / 4);
+        sink.dot(low4_or(kQuarter < 2 ? low : right16<4>(low), and_i(top, set_i8(0x30))), 32 * g.value + 4 * i.value);
         if constexpr (i.value % 4 == 3) {
-          const V scale = d * to_float(from_i8(p + 3072 + 16 * (2 * g.value + i.value / 4) + row));
-          sink.half_scale(g.value, i.value / 4, scale);
-          sink.half_shift(g.value, i.value / 4, times(scale, -32));
+          sink.half_scale(g.value, i.value / 4,
+                          d * to_float(from_i8(p + 3072 + 16 * (2 * g.value + i.value / 4) + row)));
         }
       });
     });
