@@ -18,12 +18,11 @@ constexpr int kMaxGroup = 4;  // query heads of a kv head that share a pass
 constexpr int kFewKeys = 1024;
 constexpr float kLog2E = 1.4426950408889634f;
 
-/// Elements [e, e + 8) of a cached row of d, as they are stored; past d, zeros.
+/// Elements [e, e + 8) of a cached row of d > e, as they are stored; past d, zeros.
 template <typename Block>
 struct Eight {
   Block v[8] = {};
   __device__ void load(const Block* row, int e, int d) {
-    if (e >= d) return;
     if (d % 8 == 0) {
 #pragma unroll
       for (int i = 0; i < static_cast<int>(sizeof(v) / 16); ++i) {
@@ -44,8 +43,7 @@ struct Eight {
 template <>
 struct Eight<EncodedQ8_0> {
   uint16_t v[4] = {}, d = 0;
-  __device__ void load(const EncodedQ8_0* row, int e, int columns) {  // columns: a multiple of 32
-    if (e >= columns) return;
+  __device__ void load(const EncodedQ8_0* row, int e, int) {  // d: a multiple of 32
     const auto* from = reinterpret_cast<const uint16_t*>(row[e / 32].qs + e % 32);
 #pragma unroll
     for (int i = 0; i < 4; ++i) v[i] = from[i];
@@ -59,7 +57,7 @@ struct Eight<EncodedQ8_0> {
 };
 
 /// Head `head` of token t's row of qkv (q heads, then k heads, then v heads), normed and rotated, by a warp.
-__device__ void make_head(const AttentionArgs& a, int64_t t, int head, float* to) {
+__device__ __noinline__ void make_head(const AttentionArgs& a, int64_t t, int head, float* to) {
   const int lane = threadIdx.x % 32;
   const bool is_q = head < a.n_head, is_k = !is_q && head < a.n_head + a.n_kv_head;
   const int own = is_q ? head : is_k ? head - a.n_head : head - a.n_head - a.n_kv_head;
@@ -137,6 +135,12 @@ __device__ float slope_of(const AttentionArgs& a, int head) {
   while (2 * n <= a.n_head) n *= 2;
   const double power = head < n ? -8.0 * (head + 1) / n : -4.0 * (2 * (head - n) + 1) / n;
   return static_cast<float>(static_cast<double>(a.alibi_scale) * exp2(power));
+}
+
+/// Out of line: few models have either.
+__device__ __noinline__ float adjusted(float score, float softcap, float bias) {
+  if (softcap > 0) score = softcap * tanhf(score / softcap);
+  return score + bias;
 }
 
 /// What a group of lanes, a warp, a block or a split has seen of one head: scores are powers of two.
@@ -233,20 +237,27 @@ __device__ void attend_heads(const AttentionArgs& a, const Span& span, int first
     }
   }
 
+  // Read where there is no key: it counts for nothing, and holds no garbage.
+  const int64_t visible = row_of(begin) >= 0 ? row_of(begin) : 0;
+  const bool adjusts = a.softcap > 0 || a.alibi;
+  float slopes[G] = {};
+#pragma unroll
+  for (int h = 0; h < G; ++h) slopes[h] = a.alibi ? slope_of(a, first_head + h) : 0.0f;
   Seen seen[G];
   float context[G][kPieces][8] = {};
   const int groups = kWarps * 32 / lanes;
   for (int64_t j0 = begin + tid / lanes; j0 - tid / lanes < end; j0 += static_cast<int64_t>(groups) * kAtOnce) {
     Eight<Block> keys[kAtOnce][kPieces], values[kAtOnce][kPieces];
-    int64_t rows[kAtOnce];
+    bool here[kAtOnce];
 #pragma unroll
     for (int u = 0; u < kAtOnce; ++u) {
-      rows[u] = row_of(j0 + u * groups);
-      if (rows[u] < 0) continue;
+      const int64_t row = row_of(j0 + u * groups);
+      here[u] = row >= 0;
 #pragma unroll
       for (int p = 0; p < kPieces; ++p) {
-        keys[u][p].load(k_cache + rows[u] * blocks, own_column + p * lanes * 8, d);
-        values[u][p].load(v_cache + rows[u] * blocks, own_column + p * lanes * 8, d);
+        const int column = own_column + p * lanes * 8, e = column < d ? column : 0;
+        keys[u][p].load(k_cache + (here[u] ? row : visible) * blocks, e, d);
+        values[u][p].load(v_cache + (here[u] ? row : visible) * blocks, e, d);
       }
     }
     float scores[kAtOnce][G] = {};
@@ -276,9 +287,8 @@ __device__ void attend_heads(const AttentionArgs& a, const Span& span, int first
 #pragma unroll
       for (int u = 0; u < kAtOnce; ++u) {
         const int64_t j = j0 + u * groups;
-        float v = scores[u][h];
-        if (a.softcap > 0) v = a.softcap * tanhf(v / a.softcap);
-        if (a.alibi) v += slope_of(a, first_head + h) * static_cast<float>(j - position);
+        float v = here[u] ? scores[u][h] : 0.0f;
+        if (adjusts) v = adjusted(v, a.softcap, slopes[h] * static_cast<float>(j - position));
         scores[u][h] = j < end ? v * kLog2E : -INFINITY;
         m = fmaxf(m, scores[u][h]);
       }
@@ -306,7 +316,7 @@ __device__ void attend_heads(const AttentionArgs& a, const Span& span, int first
 #pragma unroll
         for (int h = 0; h < G; ++h) {
 #pragma unroll
-          for (int i = 0; i < 8; ++i) context[h][p][i] += scores[u][h] * x[i];
+          for (int i = 0; i < 8; ++i) context[h][p][i] += (here[u] ? scores[u][h] : 0.0f) * x[i];
         }
       }
     }

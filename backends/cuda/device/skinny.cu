@@ -303,10 +303,15 @@ bool skinny_reads(uint32_t type, int64_t k) {
 }
 
 void launch_skinny(const GemvArgs& args, cudaStream_t stream) {
-  with_format(args.weights.type, [&]<typename F>(F) {
-    if (args.tokens.capacity <= 8) launch_tokens<F, 1>(args, stream);
-    else launch_tokens<F, 2>(args, stream);
-  });
+  constexpr int64_t kPass = 32;
+  for (int64_t t = 0; t < args.tokens.capacity; t += kPass) {
+    const GemvArgs a = tokens_from(args, t, kPass);
+    with_format(a.weights.type, [&]<typename F>(F) {
+      if (a.tokens.capacity <= 8) launch_tokens<F, 1>(a, stream);
+      else if (a.tokens.capacity <= 16) launch_tokens<F, 2>(a, stream);
+      else launch_tokens<F, 4>(a, stream);
+    });
+  }
 }
 
 }  // namespace weft::cuda

@@ -7,8 +7,7 @@
 
 namespace weft::cuda {
 
-/// Beyond, f16 copies of the weights are faster (batch 32 of an 8B model: backends/cuda/NOTES.md).
-constexpr int64_t kSkinnyTokens = 16;
+constexpr int64_t kSkinnyTokens = 64;
 
 /// Whether weights of that type, k columns, run here: in planes (ops/quant/planes.h) or, q4_K and q5_K, as they are.
 bool skinny_knows(uint32_t type);
