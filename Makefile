@@ -1,6 +1,6 @@
 # Two commands on a fresh Debian 12 machine: `make demo` and `make test`. Everything else is CMake: see CMakePresets.json.
 PRESET ?= release
-BUILD := build/$(PRESET)
+BUILD = build/$(PRESET)
 PROMPT ?= Fellow-Citizens of the Senate and House of Representatives:
 
 .PHONY: demo test build fuzz deps clean
@@ -19,19 +19,18 @@ build: deps
 
 # Feeds each reader of foreign files with its corpus, and what becomes of it, for SECONDS.
 SECONDS ?= 15
-fuzz: PACKAGES += .ci/packages-fuzz.txt
-fuzz: deps
-	cmake --preset fuzz
-	cmake --build build/fuzz --target fuzzers
+fuzz: PRESET = asan
+fuzz: TARGET := --target fuzzers
+fuzz: build
 	@for name in gguf safetensors torch_file tokenizer_json config_json; do \
 	  echo "== $$name"; \
-	  mkdir -p build/fuzz/corpus/$$name; \
-	  build/fuzz/bin/fuzz_$$name -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=4096 -verbosity=0 \
-	    -artifact_prefix=build/fuzz/crash-$$name- build/fuzz/corpus/$$name tests/fuzz/corpus/$$name || exit 1; \
+	  mkdir -p $(BUILD)/corpus/$$name; \
+	  $(BUILD)/bin/fuzz_$$name -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=4096 -verbosity=0 \
+	    -artifact_prefix=$(BUILD)/crash-$$name- $(BUILD)/corpus/$$name tests/fuzz/corpus/$$name || exit 1; \
 	done
 
 # Installs what these files list and the machine lacks.
-PACKAGES := .ci/packages.txt
+PACKAGES = .ci/packages.txt $(if $(filter asan,$(PRESET)),.ci/packages-clang.txt)
 deps:
 	@missing=$$(for p in $$(cat $(PACKAGES)); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
 	if [ -n "$$missing" ]; then \

@@ -10,7 +10,7 @@
 namespace weft::cli {
 namespace {
 
-struct Options {
+struct BenchArguments {
   RunOptions run;
   int64_t prompt = 512, generate = 128, depth = 0, batch = 1;
   int repetitions = 3;
@@ -24,7 +24,7 @@ struct Row {
 
 class Bench {
  public:
-  Bench(Engine& engine, const Options& options) : session_(engine.session()), options_(options) {
+  Bench(Engine& engine, const BenchArguments& options) : session_(engine.session()), options_(options) {
     engine.runtime().calibrate(engine.model().weight_bytes());
     device_ = session_.devices().front().info();
     for (const Step& step : session_.decode_plan().steps) arithmetic_ = std::max(arithmetic_, step.kernel->arithmetic);
@@ -116,14 +116,14 @@ class Bench {
   }
 
   Session& session_;
-  const Options& options_;
+  const BenchArguments& options_;
   DeviceInfo device_;
   Arithmetic arithmetic_ = Arithmetic::f64;  // the coarsest that the plan uses: what its limit is made of
   std::vector<int> sequences_;
   uint64_t state_ = 1;
 };
 
-void bench(const Options& options) {
+void bench(const BenchArguments& options) {
   Engine engine(options.run, options.batch);
   Session& session = engine.session();
   const int64_t longest = options.depth + std::max(options.prompt, options.generate + 1);
@@ -169,7 +169,7 @@ void bench(const Options& options) {
 }  // namespace
 
 void add_bench(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchArguments>();
   CLI::App* command = app.add_subcommand("bench", "Measures prompt and generation speed");
   add_run_options(*command, options->run, "fast");
   command->add_option("-p,--prompt", options->prompt, "Prompt tokens; 0 skips")

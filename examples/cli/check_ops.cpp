@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kTolerance = 1e-5;  // of the output's scale: the contract at exact precision
 
-struct Options {
+struct CheckOpsArguments {
   std::vector<std::string> paths;
   std::string backend = "auto";
   int threads = 0;
@@ -18,7 +18,7 @@ struct Options {
 };
 
 /// Worst error of the case over the tolerance.
-double check_case(const GoldenCase& golden, Runtime& runtime, const Options& options) {
+double check_case(const GoldenCase& golden, Runtime& runtime, const CheckOpsArguments& options) {
   Graph graph;
   golden.build(graph);
   int64_t capacity = 1;
@@ -45,7 +45,7 @@ double check_case(const GoldenCase& golden, Runtime& runtime, const Options& opt
   return worst;
 }
 
-void check_ops(const Options& options) {
+void check_ops(const CheckOpsArguments& options) {
   std::vector<std::string> files;
   for (const std::string& path : options.paths) {
     if (std::filesystem::is_directory(path)) {
@@ -79,7 +79,7 @@ void check_ops(const Options& options) {
 }  // namespace
 
 void add_check_ops(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<CheckOpsArguments>();
   CLI::App* command = app.add_subcommand("check-ops", "Checks the ops against golden files");
   command->add_option("path", options->paths, "Golden op files or folders of them")->required();
   command->add_option("--backend", options->backend, "auto, cuda, cpu or ref")->capture_default_str();

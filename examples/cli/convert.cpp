@@ -15,7 +15,7 @@
 namespace weft::cli {
 namespace {
 
-struct Options {
+struct ConvertArguments {
   std::string source, output, type, imatrix, backend = "auto";
   std::vector<std::string> overrides, adapters;
   bool dry_run = false, no_fallback = false, sha256 = false, verify = false;
@@ -81,7 +81,7 @@ class Progress {
 };
 
 /// Runs both and prints what differs; throws Error if that is more than the bounds.
-void verify(const Options& options, std::shared_ptr<const Checkpoint> source) {
+void verify(const ConvertArguments& options, std::shared_ptr<const Checkpoint> source) {
   const auto runtime = make_runtime();
   const Verification v = verify_conversion(std::move(source), open_checkpoint(options.output), *runtime,
                                            options.backend, options.verify_kl);
@@ -100,7 +100,7 @@ void verify(const Options& options, std::shared_ptr<const Checkpoint> source) {
           options.source, kl.mean(), v.kl_bound);
 }
 
-void convert_model(const Options& options) {
+void convert_model(const ConvertArguments& options) {
   ConvertOptions asked{.type = options.type, .fallback = !options.no_fallback};
   for (const std::string& rule : options.overrides) asked.overrides.push_back(parse_override(rule));
   std::shared_ptr<const Checkpoint> source = open_checkpoint(options.source);
@@ -128,7 +128,7 @@ void convert_model(const Options& options) {
 }  // namespace
 
 void add_convert(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ConvertArguments>();
   CLI::App* command = app.add_subcommand("convert", "Writes a model as GGUF");
   command->add_option("source", options->source, "A Hugging Face folder or a GGUF")->required();
   command->add_option("-o,--output", options->output, "The file to write");

@@ -12,7 +12,7 @@
 namespace weft::cli {
 namespace {
 
-struct Options {
+struct EvalArguments {
   RunOptions run;
   std::string ids, ids_file, logits;
   int64_t chunk = 0, n_predict = 0;
@@ -44,7 +44,7 @@ std::vector<int32_t> read_ids(const std::string& path) {
   return ids;
 }
 
-void evaluate(const Options& options) {
+void evaluate(const EvalArguments& options) {
   const std::vector<int32_t> ids = options.ids_file.empty() ? parse_ids(options.ids) : read_ids(options.ids_file);
   require(!ids.empty(), "eval: there are no ids");
   RunOptions run = options.run;
@@ -85,7 +85,7 @@ void evaluate(const Options& options) {
 }  // namespace
 
 void add_eval(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<EvalArguments>();
   CLI::App* command = app.add_subcommand("eval", "Runs a forward pass over token ids and writes the logits");
   add_run_options(*command, options->run, "exact");
   auto* ids = command->add_option("--ids", options->ids, "Token ids, separated by commas");

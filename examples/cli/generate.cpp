@@ -7,13 +7,13 @@
 namespace weft::cli {
 namespace {
 
-struct Options {
+struct GenerateArguments {
   RunOptions run;
   GenerateOptions generate;
   std::string prompt;
 };
 
-void generate_text(const Options& options) {
+void generate_text(const GenerateArguments& options) {
   options.generate.sampler.check();
   Engine engine(options.run);
   const Tokenizer& tokenizer = engine.tokenizer();
@@ -42,7 +42,7 @@ void generate_text(const Options& options) {
 }  // namespace
 
 void add_generate(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<GenerateArguments>();
   CLI::App* command = app.add_subcommand("generate", "Continues a text");
   add_run_options(*command, options->run, "fast");
   command->add_option("-p,--prompt", options->prompt, "The text to continue")->required();

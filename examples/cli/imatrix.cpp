@@ -6,14 +6,14 @@
 namespace weft::cli {
 namespace {
 
-struct Options {
+struct ImatrixArguments {
   RunOptions run;
   std::string file, output;
   int64_t window = 512, chunks = -1;
 };
 
 /// Runs the text through the lowered model, window by window, and writes what each weight was multiplied with.
-void measure_importance(Options options) {
+void measure_importance(ImatrixArguments options) {
   ImportanceMatrix matrix;
   ImportanceObserver observer(matrix);
   options.run.context = options.window;
@@ -40,7 +40,7 @@ void measure_importance(Options options) {
 }  // namespace
 
 void add_imatrix(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ImatrixArguments>();
   CLI::App* command =
       app.add_subcommand("imatrix", "Measures which columns of the weights matter, for convert --imatrix");
   add_run_options(*command, options->run, "exact");

@@ -6,7 +6,7 @@
 namespace weft::cli {
 namespace {
 
-struct Options {
+struct InspectArguments {
   RunOptions run;
   bool ops = false, env = false, devices = false, plan = false;
 };
@@ -71,7 +71,7 @@ void print_model(const RunOptions& options) {
              engine.session().memory_forecast());
 }
 
-void inspect(const Options& options) {
+void inspect(const InspectArguments& options) {
   if (options.ops) print_ops();
   if (options.env) print_env();
   if (options.devices) print_devices(options.run.threads);
@@ -86,7 +86,7 @@ void inspect(const Options& options) {
 }  // namespace
 
 void add_inspect(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<InspectArguments>();
   CLI::App* command = app.add_subcommand("inspect", "Shows a model, or what weft itself offers");
   add_run_options(*command, options->run, "fast");
   command->add_flag("--ops", options->ops, "Prints the op catalogue");

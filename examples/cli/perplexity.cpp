@@ -13,7 +13,7 @@
 namespace weft::cli {
 namespace {
 
-struct Options {
+struct PerplexityArguments {
   RunOptions run;
   std::string file, kl_save, kl_base;
   int64_t window = 512, chunks = -1;
@@ -57,7 +57,7 @@ class KlBase {
 };
 
 /// The windows to score: of the text, of the base, or of both if they agree.
-Windows choose_windows(Engine& engine, const Options& options, const KlBase* base) {
+Windows choose_windows(Engine& engine, const PerplexityArguments& options, const KlBase* base) {
   if (options.file.empty()) {
     Windows windows = base->windows();
     if (options.chunks > 0) windows.n = std::min(windows.n, options.chunks);
@@ -81,7 +81,7 @@ void print_kl(const KlScore& kl) {
   fmt::print("same top token {:.3f} %\n", 100 * kl.same_top());
 }
 
-void perplexity(Options options) {
+void perplexity(PerplexityArguments options) {
   std::optional<KlBase> base;
   if (!options.kl_base.empty()) base.emplace(options.kl_base);
   if (options.file.empty()) options.window = base->windows().size;
@@ -132,7 +132,7 @@ void perplexity(Options options) {
 }  // namespace
 
 void add_perplexity(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PerplexityArguments>();
   CLI::App* command = app.add_subcommand("perplexity", "Measures how well a model predicts a text");
   add_run_options(*command, options->run, "exact");
   command->remove_option(command->get_option("--ctx"));

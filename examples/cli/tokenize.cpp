@@ -6,7 +6,7 @@
 namespace weft::cli {
 namespace {
 
-struct Options {
+struct TokenizeArguments {
   std::string model, text, cases;
   bool no_special = false;
 };
@@ -46,7 +46,7 @@ void check_cases(const Tokenizer& tokenizer, const std::string& path) {
   require(failed == 0, "tokenize: {} of {} cases failed", failed, passed + failed);
 }
 
-void tokenize(const Options& options) {
+void tokenize(const TokenizeArguments& options) {
   const Tokenizer tokenizer = open_tokenizer(model_path(options.model));
   if (!options.cases.empty()) {
     try {
@@ -62,7 +62,7 @@ void tokenize(const Options& options) {
 }  // namespace
 
 void add_tokenize(CLI::App& app, Action& action) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TokenizeArguments>();
   CLI::App* command = app.add_subcommand("tokenize", "Prints the token ids of a text");
   command->add_option("model", options->model, "A model or a tokenizer.json (default: the bundled model)");
   auto* text = command->add_option("--text", options->text, "The text");

@@ -263,16 +263,19 @@ TEST(CpuKernels, MlpGemmWithResidualAdd) {
 }
 
 TEST(CpuKernels, ResidualAdd) {
+  struct Extents {
+    int64_t tokens, live, d;
+  };
   for (const ResidualAdd& op : kResiduals) {
     for (const bool all : {true, false}) {
-      for (const auto& [tokens, live, d] : {std::array<int64_t, 3>{1, 1, 37}, {7, 5, 1031}}) {
-        check(fmt::format("T={} D={}", tokens, d), [&](Subject& t) {
+      for (const Extents& s : {Extents{1, 1, 37}, Extents{7, 5, 1031}}) {
+        check(fmt::format("T={} D={}", s.tokens, s.d), [&](Subject& t) {
           t.kernel = "residual_add";
-          t.g.live.tokens = static_cast<int32_t>(live);
-          const auto rows = [&] { return t.g.random({tokens, d}, 1, Rows::tokens); };
+          t.g.live.tokens = static_cast<int32_t>(s.live);
+          const auto rows = [&] { return t.g.random({s.tokens, s.d}, 1, Rows::tokens); };
           const auto maybe = [&](Value v) { return all ? v : Value{}; };
           t.chain = {
-              t.g.graph.add(op, {rows(), rows(), maybe(rows()), maybe(t.g.random({d})), maybe(t.g.random({d}))})[0]
+              t.g.graph.add(op, {rows(), rows(), maybe(rows()), maybe(t.g.random({s.d})), maybe(t.g.random({s.d}))})[0]
                   .node};
         });
       }

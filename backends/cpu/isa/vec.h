@@ -12,8 +12,13 @@
 #error "compiled per instruction set with -DWEFT_ISA=sse2|avx2|avxvnni|avx512 (backends/CMakeLists.txt)"
 #endif
 
+#if !defined(WEFT_SANITIZED)
 #define WEFT_INLINE inline __attribute__((always_inline))
 #define WEFT_LAMBDA __attribute__((always_inline))
+#else  // each sanitizer's check once, not at every place of use: minutes a file
+#define WEFT_INLINE inline
+#define WEFT_LAMBDA
+#endif
 
 namespace weft::cpu::WEFT_ISA {
 
