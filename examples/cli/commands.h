@@ -68,6 +68,10 @@ class Engine {
   std::optional<Tokenizer> tokenizer_;
 };
 
+/// One line on standard error where `auto` found no GPU, and why; a command says it when it is done, so that an error
+/// is the only line.
+void say_without_gpu(const Runtime& runtime, const RunOptions& options);
+
 /// `per_op_table`: times each step and prints the table at the end, as WEFT_DEBUG=2 does.
 std::unique_ptr<Runtime> make_runtime(int threads = 0, bool per_op_table = false, size_t gpu_memory = SIZE_MAX);
 /// The path given, or that of the bundled model. Throws Error if that is not to be found.

@@ -53,6 +53,15 @@ std::vector<std::pair<std::string, std::string>> layers_on_cpu(int64_t first, in
 
 }  // namespace
 
+void say_without_gpu(const Runtime& runtime, const RunOptions& options) {
+  if (options.backend != "auto" || quiet()) return;
+  try {
+    runtime.devices("cuda");
+  } catch (const Error& error) {
+    fmt::print(stderr, "weft: on the cpu: {}\n", error.what());
+  }
+}
+
 std::unique_ptr<Runtime> make_runtime(int threads, bool per_op_table, size_t gpu_memory) {
   Env env = Env::from_process();
   if (per_op_table) env.debug = std::max(env.debug, 2);

@@ -37,6 +37,7 @@ void generate_text(const GenerateArguments& options) {
   fmt::print(stderr, "weft: prompt {} tokens, {:.1f} tokens/s; generated {} tokens, {:.1f} tokens/s\n",
              result.prompt_tokens, rate(result.prompt_tokens, result.prompt_s), result.tokens.size(),
              rate(decoded, result.decode_s));
+  say_without_gpu(engine.runtime(), options.run);
 }
 
 }  // namespace
