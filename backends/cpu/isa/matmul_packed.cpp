@@ -224,15 +224,15 @@ void quantize(const float* x, int64_t n, QuantizedBlock* out) {
     }
     const float most = __builtin_bit_cast(float, max_of_i32(largest));
     const float d = most / 127, inverse = most > 1e-30f ? 127 / most : 0;
-    int total[2] = {0, 0};
+    uint32_t total[2] = {0, 0};  // wraps where the block is not finite, and does not matter there
     for (int v = 0; v < kVectors; ++v) {
       const I q = nearest(load(x + v * kLanes) * set(inverse));
       store_i8(out->q + v * kLanes, q);
-      total[v * 2 / kVectors] += sum_of(q);
+      total[v * 2 / kVectors] += static_cast<uint32_t>(sum_of(q));
     }
     out->d = d;
-    for (int half = 0; half < 2; ++half) out->less32[half] = -32 * total[half];
-    out->sum = d * static_cast<float>(total[0] + total[1]);
+    for (int half = 0; half < 2; ++half) out->less32[half] = static_cast<int32_t>(0u - 32u * total[half]);
+    out->sum = d * static_cast<float>(static_cast<int32_t>(total[0] + total[1]));
   }
 }
 
