@@ -214,7 +214,7 @@ void matmul_packed(const PackedMatmul& m) {
 }
 
 // The scale spans the block: max|x| / 127. Magnitudes order like their bits and NaN is the largest, so that a block
-// that is not finite gets a scale that is not; its sums mean nothing, and wrap.
+// that is not finite gets a scale that is not.
 void quantize(const float* x, int64_t n, QuantizedBlock* out) {
   constexpr int kVectors = kQuantizedElems / kLanes;
   for (; n > 0; n -= kQuantizedElems, x += kQuantizedElems, ++out) {
@@ -224,14 +224,14 @@ void quantize(const float* x, int64_t n, QuantizedBlock* out) {
     }
     const float most = __builtin_bit_cast(float, max_of_i32(largest));
     const float d = most / 127, inverse = most > 1e-30f ? 127 / most : 0;
-    uint32_t total[2] = {0, 0};
+    uint32_t total[2] = {0, 0};  // wraps where the block is not finite, and does not matter there
     for (int v = 0; v < kVectors; ++v) {
       const I q = nearest(load(x + v * kLanes) * set(inverse));
       store_i8(out->q + v * kLanes, q);
       total[v * 2 / kVectors] += static_cast<uint32_t>(sum_of(q));
     }
     out->d = d;
-    for (int half = 0; half < 2; ++half) out->less32[half] = static_cast<int32_t>(0U - 32 * total[half]);
+    for (int half = 0; half < 2; ++half) out->less32[half] = static_cast<int32_t>(0u - 32u * total[half]);
     out->sum = d * static_cast<float>(static_cast<int32_t>(total[0] + total[1]));
   }
 }

@@ -309,13 +309,6 @@ __global__ void __launch_bounds__(kWarps * 32, 2)
   }
 }
 
-int sm_count() {
-  int device = 0, sms = 1;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
-  return sms;
-}
-
 template <typename Row, int M, int kRows, bool kGated>
 void launch_grid(const GemvArgs& a, cudaStream_t stream) {
   const auto kernel = gemv<Row, M, kRows, kGated>;

@@ -22,6 +22,13 @@ inline unsigned blocks_for(int64_t n) {
   return static_cast<unsigned>(blocks < 1 ? 1 : blocks > 65536 ? 65536 : blocks);
 }
 
+inline int sm_count() {
+  int device = 0, sms = 1;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
+  return sms;
+}
+
 __device__ inline int64_t thread_index() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline int64_t n_threads() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
 

@@ -257,13 +257,6 @@ __global__ void __launch_bounds__(kWarps * 32, (kResident<F, kN, kTiles>))
   }
 }
 
-int sm_count() {
-  int device = 0, sms = 1;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
-  return sms;
-}
-
 template <typename F, int kN, int kTiles, bool kGated>
 void launch_tiles(const GemvArgs& a, cudaStream_t stream) {
   constexpr int kTaskRows = kGated ? kTileRows : kTileRows * kTiles;
