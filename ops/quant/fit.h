@@ -41,7 +41,7 @@ struct Samples {
       const int32_t bits = std::bit_cast<int32_t>(in[i]), magnitude = bits & 0x7FFFFFFF;
       x[i] = std::bit_cast<float>(magnitude > 0x7F800000 ? 0 : std::min(magnitude, limit_bits) | (bits ^ magnitude));
     }
-    w.fill(1.0f);
+    for (float& each : w) each = 1.0f;
     if (!importance) return;
     float largest = 0.0f;
     for (size_t i = 0; i < N; ++i) largest = importance[i] > largest ? importance[i] : largest;
