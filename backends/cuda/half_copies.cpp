@@ -1,7 +1,6 @@
 #include "backends/cuda/half_copies.h"
 
 #include "backends/cuda/device/expand.h"
-#include "backends/cuda/device/skinny.h"
 #include "backends/cuda/device/weights.h"
 
 namespace weft::cuda {
@@ -19,8 +18,8 @@ const uint16_t* HalfCopies::get(const Tensor& weight, cudaStream_t stream) {
   }
   auto* copy = static_cast<uint16_t*>(data);
   const uint32_t type = weight.type.dtype->id;
-  if (skinny_knows(type)) launch_expand(type, weight.data, rows, k, 0, rows, copy, stream);
-  else launch_decode_half(type, weight.data, copy, rows * k, stream);
+  if (!launch_expand(type, weight.data, rows, k, 0, rows, copy, stream))
+    launch_decode_half(type, weight.data, copy, rows * k, stream);
   copies_[weight.data] = {copy, bytes};
   bytes_ += bytes;
   return copy;

@@ -32,6 +32,17 @@ const void* half_of(const Tensor& weight, Steps& steps) {
   return cuda.copies().get(weight, cuda.stream());
 }
 
+/// Why gemv cannot take the rows of a weight, if it cannot.
+std::optional<std::string> refuses_rows(std::span<const TensorType> blocks) {
+  for (const TensorType& block : blocks) {
+    const int64_t rows = block.shape[0];
+    if (blocks.size() == 1 ? rows < kGemvRows : rows % kGemvRows != 0) {
+      return fmt::format("{} rows in one of {} blocks", rows, blocks.size());
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::string kernel_name(std::string_view ops, Products products) {
@@ -83,16 +94,11 @@ std::optional<std::string> refuses_weights(const Match& match, std::initializer_
   if (products == Products::half) {
     if (std::string reason = why_no_blas(); !reason.empty()) return reason;
   }
-  bool plain = true;
+  bool gemv = true;  // whether that could
   for (const size_t slot : slots) {
     const auto types = match.types(slot);
     if (products == Products::gemv || products == Products::int8) {
-      int64_t rows = 0;
-      for (const TensorType& type : types) {
-        if (!gemv_takes(rows)) return fmt::format("a row block begins at row {}", rows);
-        rows += type.shape[0];
-      }
-      if (rows < 4 || !gemv_takes(rows / 2)) return fmt::format("there are {} rows", rows);
+      if (auto reason = refuses_rows(types)) return reason;
     }
     if (types.size() > kMaxBlocks) return fmt::format("{} row blocks are more than {}", types.size(), kMaxBlocks);
     for (const TensorType& type : types) {
@@ -106,10 +112,10 @@ std::optional<std::string> refuses_weights(const Match& match, std::initializer_
       if (!reads) return fmt::format("it cannot read rows of {} elements of {}", k, type.dtype.name());
       if (products == Products::half && k % 8 != 0)
         return fmt::format("rows of {} elements are not a multiple of 8", k);
-      plain &= gemv_reads(type.dtype->id, k);
+      gemv &= gemv_reads(type.dtype->id, k) && !refuses_rows(types);
     }
   }
-  if (products == Products::half && plain && tokens <= kFewest) return fmt::format("{} tokens are few", tokens);
+  if (products == Products::half && gemv && tokens <= kFewest) return fmt::format("{} tokens are few", tokens);
   return std::nullopt;
 }
 
@@ -216,9 +222,7 @@ void Projection::multiply(const Activations& x, Extent tokens, const Epilogue& e
         auto* panel = reinterpret_cast<uint16_t*>(workspace);
         emit(steps, [=, product = half_product(tokens.capacity, end - begin, k, rows)](cudaStream_t stream) {
           const uint32_t type = weight.type.dtype->id;
-          if (skinny_knows(type)) {
-            launch_expand(type, weight.data, n, k, begin, end, panel, stream);
-          } else {
+          if (!launch_expand(type, weight.data, n, k, begin, end, panel, stream)) {
             launch_decode_half(type, weight.data + static_cast<size_t>(begin) * weight.type.row_bytes(), panel,
                                (end - begin) * k, stream);
           }

@@ -1,4 +1,3 @@
-// Quantized weights as f16, for products of many tokens.
 #include "backends/cuda/device/expand.h"
 
 #include <cuda_fp16.h>
@@ -41,9 +40,9 @@ __global__ void expand(const void* weight, int64_t n_blocks, int64_t first, int6
 
 }  // namespace
 
-void launch_expand(uint32_t type, const void* weight, int64_t rows, int64_t k, int64_t first, int64_t last,
+bool launch_expand(uint32_t type, const void* weight, int64_t rows, int64_t k, int64_t first, int64_t last,
                    uint16_t* out, cudaStream_t stream) {
-  with_format(type, [&]<typename F>(F) {
+  return with_format(type, [&]<typename F>(F) {
     const int64_t runs = k / 32, n = (last - first) * runs;
     expand<F><<<blocks_for(n), kThreads, 0, stream>>>(weight, rows * (k / (F::kUnit * F::kUnitsPerBlock)), first * runs,
                                                       n, reinterpret_cast<__half*>(out));

@@ -1,7 +1,7 @@
 // How the GPU reads the weight formats: a unit is what one thread takes at a time, 32 or 64 columns of a row. load()
 // fetches it with 16-byte loads; codes() gives 32 columns of it (`half`: which, of 64) as bytes, four a register, and
 // of each group of columns what a code is worth: scale * code + shift. `phase`: the unit's number in its block.
-// start(): where a row begins that follows `first` blocks. Bits are laid out as ops/quant/ draws them.
+// Bits are laid out as ops/quant/ draws them.
 #pragma once
 
 #include <cuda_fp16.h>

@@ -9,16 +9,6 @@
 
 namespace weft::cuda {
 
-__device__ inline float block_max(float v) {
-  __shared__ float parts[32];
-  v = warp_max(v);
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
-  __syncthreads();
-  v = threadIdx.x % 32 < (blockDim.x + 31) / 32 ? parts[threadIdx.x % 32] : 0.0f;
-  return warp_max(v);
-}
-
 /// Row t of y = norm(x + residual + bias) by all threads of the block: write(column, y) for every run of kRun columns,
 /// y being float[kRun]. a.sum and a.out are written if `keeps`. a.d: a multiple of kRun, kRun of 4. The first kTurns
 /// runs of a thread stay in registers, others are read again.

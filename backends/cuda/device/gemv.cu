@@ -335,7 +335,7 @@ void launch_grid(const GemvArgs& a, cudaStream_t stream) {
 
 template <typename Row, int M>
 void launch_rows(const GemvArgs& a, cudaStream_t stream) {
-  constexpr int kRows = M == 1 ? 4 : 2;
+  constexpr int kRows = M == 1 ? kGemvRows : 2;
   a.gated ? launch_grid<Row, M, kRows, true>(a, stream) : launch_grid<Row, M, kRows, false>(a, stream);
 }
 
@@ -350,7 +350,6 @@ void launch_tokens(const GemvArgs& a, cudaStream_t stream) {
 }  // namespace
 
 bool gemv_reads(uint32_t type, int64_t k) { return (type == 0 || type == 1 || type == 30) && k % 8 == 0; }
-bool gemv_takes(int64_t first_row) { return first_row % 4 == 0; }
 
 void launch_gemv(const GemvArgs& args, cudaStream_t stream) {
   for (int64_t t = 0; t < args.tokens.capacity; t += kGemvTokens) {

@@ -55,8 +55,9 @@ inline GemvArgs tokens_from(const GemvArgs& args, int64_t t, int64_t n) {
 /// Plain weights by f32 activations, kGemvTokens at a time; and quantized ones, in the types and layouts of skinny.h,
 /// by one token's activations in 8 bits.
 bool gemv_reads(uint32_t type, int64_t k);
-/// Whether a row block, or the gate rows, may begin there. There are at least 4 rows in all.
-bool gemv_takes(int64_t first_row);
+/// A warp's rows are neighbours in one block: a weight is one block of at least so many rows, or blocks of multiples of
+/// so many.
+constexpr int64_t kGemvRows = 4;
 void launch_gemv(const GemvArgs& args, cudaStream_t stream);
 
 }  // namespace weft::cuda

@@ -41,15 +41,19 @@ __device__ inline float warp_max(float v) {
   return v;
 }
 
-/// Over all threads of a block of at most 1024, for every one of them.
-__device__ inline float block_sum(float v) {
+/// Over all threads of a block of at most 1024, for every one of them: what kWarp, which 0 does not change, gives.
+template <float (*kWarp)(float)>
+__device__ float block_reduce(float v) {
   __shared__ float parts[32];
-  v = warp_sum(v);
+  v = kWarp(v);
   __syncthreads();
   if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
   __syncthreads();
   v = threadIdx.x % 32 < (blockDim.x + 31) / 32 ? parts[threadIdx.x % 32] : 0.0f;
-  return warp_sum(v);
+  return kWarp(v);
 }
+__device__ inline float block_sum(float v) { return block_reduce<warp_sum>(v); }
+/// Of values that are not negative.
+__device__ inline float block_max(float v) { return block_reduce<warp_max>(v); }
 
 }  // namespace weft::cuda

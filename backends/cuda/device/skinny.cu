@@ -286,9 +286,6 @@ void launch_tokens(const GemvArgs& a, cudaStream_t stream) {
 
 }  // namespace
 
-bool skinny_knows(uint32_t type) {
-  return with_format(type, [](auto) {});
-}
 bool skinny_reads(uint32_t type, int64_t k) {
   bool fits = false;
   const bool known = with_format(type, [&]<typename F>(F) { fits = k % (F::kUnit * F::kUnitsPerBlock) == 0; });

@@ -10,7 +10,6 @@ namespace weft::cuda {
 constexpr int64_t kSkinnyTokens = 64;
 
 /// Whether weights of that type, k columns, run here: in planes (ops/quant/planes.h) or, q4_K and q5_K, as they are.
-bool skinny_knows(uint32_t type);
 bool skinny_reads(uint32_t type, int64_t k);
 /// At most kSkinnyTokens. f16 activations and weights, f32 sums.
 void launch_skinny(const GemvArgs& args, cudaStream_t stream);
