@@ -1,8 +1,8 @@
-// Decoding: a block takes one token, one query head (few keys: bound by latency) or up to four of one kv head (many:
-// bound by memory), and one split of the keys. Groups of lanes take keys by turns: each lane eight columns (or 16) of a
-// key and its value, and of the queries, in registers; each group keeps its own largest score and sums, which are put
-// together at the end. The block that is last done with a head puts its splits together. Many tokens run the same way:
-// flash_attention.cu is for them.
+// In f32 arithmetic: a block takes one token, one query head (few keys: bound by latency) or up to four of one kv head
+// (many: bound by memory), and one split of the keys. Groups of lanes take keys by turns: each lane eight columns (or
+// 16) of a key and its value, and of the queries, in registers; each group keeps its own largest score and sums, which
+// are put together at the end. The block that is last done with a head puts its splits together. Many tokens run the
+// same way. decode_attention.cu and flash_attention.cu are the 16-bit ones.
 #include "backends/cuda/device/attention.h"
 
 #include "backends/cuda/device/heads.cuh"

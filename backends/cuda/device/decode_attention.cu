@@ -2,8 +2,9 @@
 // keys. A warp takes tiles of 16 keys, some of which are on their way to its own ring in shared memory: scores are the
 // product [16 keys, d] [d, 8 heads], the context [d, 16 keys] [16 keys, 8 heads], both with f32 sums, softmax as it
 // goes. The warps' parts are put together at the end, those of the blocks by the block that is last. Bound by memory: a
-// tile of d = 128 is 8 KiB and some 200 instructions.
-// Source: Hong et al., "FlashDecoding++", arXiv:2311.01282 (splits); Dao, arXiv:2307.08691 (softmax as it goes).
+// tile of d = 128 is 8 KiB and some 310 instructions.
+// Source: Dao, Haziza, Massa, Sizov, "Flash-Decoding for long-context inference", 2023 (parts of the keys); Dao,
+// "FlashAttention-2", arXiv:2307.08691 (softmax as it goes).
 #include "backends/cuda/device/decode_attention.h"
 
 #include <cuda_pipeline.h>
@@ -61,14 +62,23 @@ __device__ uint4 eight(const EncodedQ8_0* row, int e) {
 /// 16 rows that stand together, by a warp; there when the pipeline has been waited for. Null: zeros.
 template <typename F>
 __device__ void copy_tile(unsigned char* to, const unsigned char* from) {
-  constexpr unsigned kCopies = kTile * F::kRowBytes / 16;
+  if (from == nullptr) {
+#pragma unroll 1
+    for (unsigned i = threadIdx.x % 32; i < F::kTileBytes / 16; i += 32) reinterpret_cast<uint4*>(to)[i] = uint4{};
+    return;
+  }
+  constexpr unsigned kCopies = kTile * F::kRowBytes / 16, kLanes = 32;
+  const unsigned lane = threadIdx.x % 32;
+  /// Of the i-th 16 bytes: one more is left free after each row.
+  const auto place = [](unsigned i) { return F::kPacked ? i : i + i / F::kChunks; };
+  const unsigned char* source = from + 16 * lane;
+  unsigned char* start = to + 16 * place(lane);
 #pragma unroll
-  for (unsigned n = 0; n < (kCopies + 31) / 32; ++n) {
-    const unsigned i = n * 32 + threadIdx.x % 32;
-    if (kCopies % 32 != 0 && i >= kCopies) break;
-    unsigned char* there = to + 16 * (F::kPacked ? i : i + i / F::kChunks);
-    if (from != nullptr) __pipeline_memcpy_async(there, from + 16 * i, 16);
-    else *reinterpret_cast<uint4*>(there) = uint4{};
+  for (unsigned n = 0; n < kCopies; n += kLanes) {
+    if (n + kLanes > kCopies && n + lane >= kCopies) break;
+    // Of 32 lanes that fill whole rows, all places are as far on.
+    unsigned char* there = kLanes % F::kChunks == 0 ? start + 16 * place(n) : to + 16 * place(n + lane);
+    __pipeline_memcpy_async(there, source + 16 * n, 16);
   }
 }
 
