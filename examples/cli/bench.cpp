@@ -20,7 +20,7 @@ struct BenchArguments {
 struct Row {
   std::string test;
   double tokens_per_s = 0, stddev = 0, gb_per_s = 0, tflop_per_s = 0, share_of_limit = 0;
-  Arithmetic arithmetic = Arithmetic::f64;  // the fastest that its plan uses: what its limit is made of
+  Arithmetic arithmetic = Arithmetic::f64;  // of its plan's largest step: what its limit is made of
   double limit_tflop_per_s = 0;
 };
 
@@ -115,8 +115,10 @@ class Bench {
     Row r{.test = std::move(test), .tokens_per_s = tokens / median, .stddev = std::sqrt(variance)};
     r.gb_per_s = cost.weight_bytes / median / 1e9;
     r.tflop_per_s = cost.flops / median / 1e12;
+    double most = 0;
     for (const Step& step : session_.last_plan()->steps) {
-      if (device_.rate(step.kernel->arithmetic) >= device_.rate(r.arithmetic)) r.arithmetic = step.kernel->arithmetic;
+      if (step.cost.flops > most) r.arithmetic = step.kernel->arithmetic;
+      most = std::max(most, step.cost.flops);
     }
     r.limit_tflop_per_s = device_.rate(r.arithmetic) / 1e3;
     r.share_of_limit = std::max(r.gb_per_s / device_.bandwidth_gbps, r.tflop_per_s / r.limit_tflop_per_s);

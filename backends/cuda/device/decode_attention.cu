@@ -22,7 +22,7 @@ constexpr unsigned kTile = 16;      // keys of a warp at a time: rows of a produ
 constexpr int kHeads = 8;           // query heads of a block: columns of a product
 constexpr unsigned kRound = 64;     // parts of the keys begin at multiples of so many
 constexpr unsigned kFewRounds = 2;  // of a part, unless there is only one
-constexpr int kWantedBlocks = 256;  // of a token: two an SM
+constexpr int kWantedBlocks = 128;  // of a token: one an SM
 constexpr int kMostSplits = 64;     // that are put together by one block
 
 /// How keys and values stand in shared memory. kD: of a head.
@@ -382,6 +382,16 @@ bool with_form(uint32_t cache_type, int64_t d, Call&& call) {
   return found;
 }
 
+/// Shared memory that one block takes of an SM's, in percent. Left to itself the driver makes room for as many blocks
+/// as fit, and what the products around this kernel keep in L1 is lost each time.
+int share_of_one(int bytes) {
+  constexpr int kReserved = 1024;  // by the driver, a block
+  int device = 0, most = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
+  return most > 0 ? (100 * (bytes + kReserved) + most - 1) / most : cudaSharedmemCarveoutDefault;
+}
+
 int groups_of(int n_head, int n_kv_head) { return n_kv_head * ((n_head / n_kv_head + kHeads - 1) / kHeads); }
 
 }  // namespace
@@ -410,6 +420,7 @@ void launch_decode(const AttentionArgs& args, cudaStream_t stream) {
   with_form(a.cache_type, a.d, [&]<typename F, int kD, typename Block>(F, std::integral_constant<int, kD>, Block) {
     constexpr int kShared = static_cast<int>(F::kWarps) * F::kWarpBytes;
     cudaFuncSetAttribute(decode<kD, Block>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
+    cudaFuncSetAttribute(decode<kD, Block>, cudaFuncAttributePreferredSharedMemoryCarveout, share_of_one(kShared));
     launch_dependent(decode<kD, Block>, grid, dim3(F::kWarps * 32), kShared, stream, a);
   });
 }
