@@ -6,16 +6,17 @@
 // about 100 cycles a tile of weights, as much as 100 tokens' products: so this is for many tokens.
 //
 // `Tiles` is the hardware's (amx.cpp) or, in tests, what it does in plain loops:
-//   zero()                          clears the 2 x 2 sums
-//   load(c, stride) store(c, stride)   32 x 32 floats, lines `stride` bytes apart
-//   multiply(a, a_stride, b)        adds 32 tokens x 32 columns at `a` times two tiles of the panel at `b`
+//   zero()                     clears the sums, 32 tokens x 32 rows
+//   load(c)  store(c, stride)  from [32, 32] floats; to lines `stride` bytes apart
+//   multiply(a, a_stride, b)   adds 32 tokens x 32 columns at `a` times two tiles of the panel at `b`
 #pragma once
 
 #include "backends/cpu/isa/amx/panel.h"
 
 namespace weft::cpu::WEFT_ISA {
 
-constexpr int64_t kPairSide = 2 * kTileSide, kPairBytes = 2 * kTileBytes, kPairColumns = 2048;
+constexpr int64_t kPairSide = 2 * kTileSide, kPairBytes = 2 * kTileBytes;
+constexpr int64_t kPairColumns = 2048;  // of a chunk: a multiple of every format's block
 
 /// The parts of the scratch.
 struct TileScratch {
@@ -39,7 +40,7 @@ struct TileScratch {
 };
 
 /// Columns [k0, k0 + n) of the sixteen rows from `row` on, of which `last` is the first that there is not; tiles
-/// kPairBytes apart. Rows that are not there are anything but not read.
+/// kPairBytes apart. Rows that are not there may be anything.
 inline void fill_tiles(const TileMatmul& m, int64_t row, int64_t last, int64_t k0, int64_t n, float* decoded,
                        std::byte* out) {
   if (m.packed) {
@@ -68,6 +69,22 @@ inline void fill_tiles(const TileMatmul& m, int64_t row, int64_t last, int64_t k
                      .block_bytes = sizeof(float),
                      .decode = nullptr};
   turn_rows(all, 0, 0, padded, out, kPairBytes);
+}
+
+/// The sums of tokens t.. and rows row.. to the output; by way of `edge` where not all 32 x 32 are wanted.
+template <typename Tiles>
+void store_sums(Tiles& tiles, const TileMatmul& m, int64_t t, int64_t row, float* edge) {
+  const int64_t end = m.first_row + m.n_rows;
+  float* const out = m.out + t * m.out_stride + (row - m.first_row);
+  if (row >= m.first_row && row + kPairSide <= end && t + kPairSide <= m.n_tokens) {
+    tiles.store(out, m.out_stride * 4);
+    return;
+  }
+  tiles.store(edge, kPairSide * 4);
+  const int64_t low = row < m.first_row ? m.first_row - row : 0, high = end - row < kPairSide ? end - row : kPairSide;
+  for (int64_t i = 0; i < kPairSide && t + i < m.n_tokens; ++i) {
+    for (int64_t j = low; j < high; ++j) out[i * m.out_stride + j] = edge[i * kPairSide + j];
+  }
 }
 
 template <typename Tiles>
@@ -104,21 +121,10 @@ void matmul_tiles(const TileMatmul& m) {
           }
           tiles.multiply(columns, m.x_stride * 2, w + i * kPairBytes);
         }
-        if (!last) {
+        if (last) {
+          store_sums(tiles, m, t, begin + pair * kPairSide, scratch.edge);
+        } else {
           tiles.store(sums, kPairSide * 4);
-          continue;
-        }
-        const int64_t row = begin + pair * kPairSide;
-        float* const out = m.out + t * m.out_stride + (row - m.first_row);
-        if (row >= m.first_row && row + kPairSide <= end && t + kPairSide <= m.n_tokens) {
-          tiles.store(out, m.out_stride * 4);
-          continue;
-        }
-        tiles.store(scratch.edge, kPairSide * 4);
-        const int64_t low = row < m.first_row ? m.first_row - row : 0,
-                      high = end - row < kPairSide ? end - row : kPairSide;
-        for (int64_t i = 0; i < kPairSide && t + i < m.n_tokens; ++i) {
-          for (int64_t j = low; j < high; ++j) out[i * m.out_stride + j] = scratch.edge[i * kPairSide + j];
         }
       }
     }
