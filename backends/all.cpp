@@ -36,7 +36,8 @@ std::vector<std::unique_ptr<Backend>> make_backends(const Env& env, const Backen
   std::vector<std::unique_ptr<Backend>> backends;
   if (wanted("cuda")) backends.push_back(load_cuda_backend({.memory_limit = options.gpu_memory}));
   if (wanted("cpu"))
-    backends.push_back(make_cpu_backend({.threads = threads_that_help(options.threads), .isa = env.cpu_isa}));
+    backends.push_back(make_cpu_backend(
+        {.threads = threads_that_help(options.threads), .isa = env.cpu_isa, .deterministic = options.deterministic}));
   if (wanted("ref")) backends.push_back(make_ref_backend());
   return backends;
 }

@@ -13,6 +13,7 @@ namespace weft {
 struct BackendOptions {
   int threads = 0;  // of the cpu backend; 0, or more than there are: the physical cores this process may use
   size_t gpu_memory = SIZE_MAX;  // bytes of each GPU that may be used
+  bool deterministic = false;    // of the cpu backend: logits do not depend on chunks, batches and threads
 };
 
 /// Every backend this machine can run, best first, limited by WEFT_BACKENDS. Throws Error on a name that does not

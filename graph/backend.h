@@ -29,6 +29,7 @@ struct DeviceInfo {
   double bandwidth_gbps = 10;  // memory read, GB/s (1e9 bytes)
   double gflops = 50;          // f32-class arithmetic, GFLOP/s
   double int8_gops = 0;        // 8-bit dot products, GOP/s; 0 = none
+  double half_gflops = 0;      // 16-bit products on a unit of their own, GFLOP/s; 0 = none
   double launch_us = 1;        // fixed cost of a step
   size_t memory_bytes = 0;     // free for copies of weights, state and arena
   size_t alignment = 64;       // of every offset in an arena, a power of two
@@ -39,7 +40,8 @@ struct DeviceInfo {
 
   /// Operations per nanosecond of a kernel's arithmetic.
   double rate(Arithmetic arithmetic) const {
-    return arithmetic == Arithmetic::int8 && int8_gops > 0 ? int8_gops : gflops;
+    if (arithmetic == Arithmetic::int8 && int8_gops > 0) return int8_gops;
+    return arithmetic == Arithmetic::half && half_gflops > 0 ? half_gflops : gflops;
   }
 };
 

@@ -71,6 +71,10 @@ double measure_int8_gops(Team& team, const IsaKernels& isa, int threads) {
   return isa.dot_bytes != nullptr ? rate(team, threads, isa.dot_bytes) : 0;
 }
 
+double measure_tile_gflops(Team& team, const IsaKernels& isa, int threads) {
+  return isa.multiply_tiles != nullptr ? rate(team, threads, isa.multiply_tiles) : 0;
+}
+
 std::string measure_table(Team& team, const IsaKernels& isa, std::span<float> data) {
   constexpr size_t kSizes[] = {size_t{256} << 10, size_t{4} << 20, size_t{64} << 20, size_t{256} << 20,
                                size_t{1} << 30};
@@ -78,7 +82,7 @@ std::string measure_table(Team& team, const IsaKernels& isa, std::span<float> da
   std::string text = fmt::format("    {:<8}", "threads");
   for (const size_t bytes : kSizes)
     text += fmt::format("{:>9}", fmt::format("{} MiB", static_cast<double>(bytes) / (1 << 20)));
-  text += fmt::format("   GB/s read{:>12}{:>12}\n", "f32 GFLOP/s", "int8 GOP/s");
+  text += fmt::format("   GB/s read{:>12}{:>12}{:>14}\n", "f32 GFLOP/s", "int8 GOP/s", "tile GFLOP/s");
   for (int threads = 1; threads <= team.size();
        threads = threads < team.size() ? std::min(2 * threads, team.size()) : threads + 1) {
     text += fmt::format("    {:<8}", threads);
@@ -86,8 +90,8 @@ std::string measure_table(Team& team, const IsaKernels& isa, std::span<float> da
       if (bytes > data.size_bytes()) text += fmt::format("{:>9}", "-");
       else text += fmt::format("{:>9.1f}", measure_read_gbps(team, isa, data.first(bytes / sizeof(float)), threads));
     }
-    text +=
-        fmt::format("{:>24.0f}{:>12.0f}\n", measure_gflops(team, isa, threads), measure_int8_gops(team, isa, threads));
+    text += fmt::format("{:>24.0f}{:>12.0f}{:>14.0f}\n", measure_gflops(team, isa, threads),
+                        measure_int8_gops(team, isa, threads), measure_tile_gflops(team, isa, threads));
   }
   return text;
 }

@@ -18,6 +18,8 @@ double measure_read_gbps(Team& team, const IsaKernels& isa, std::span<const floa
 double measure_gflops(Team& team, const IsaKernels& isa, int threads);
 /// 8-bit dot products on registers, GOP/s; 0 if the instruction set has none.
 double measure_int8_gops(Team& team, const IsaKernels& isa, int threads);
+/// bf16 tile products with their operands' loads, GFLOP/s; 0 if there is no tile unit.
+double measure_tile_gflops(Team& team, const IsaKernels& isa, int threads);
 
 /// All of it by threads and bytes, as a table. `data` bounds the sizes.
 std::string measure_table(Team& team, const IsaKernels& isa, std::span<float> data);

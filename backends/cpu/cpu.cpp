@@ -21,7 +21,9 @@ constexpr size_t kHugePage = size_t{2} << 20, kMostProbed = size_t{1} << 30;
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(const CpuOptions& options)
-      : isa_(cpu::choose_isa(options.isa)), team_(options.threads), kernels_(cpu::list_kernels(isa_)) {
+      : isa_(cpu::choose_isa(options.isa)),
+        team_(options.threads),
+        kernels_(cpu::list_kernels(isa_, options.deterministic)) {
     device_.name = "cpu";
     device_.description =
         fmt::format("{}, {} thread{}, {}", cpu::cpu_name(), team_.size(), team_.size() == 1 ? "" : "s", isa_.name);
@@ -82,6 +84,7 @@ class CpuBackend : public Backend {
     device_.bandwidth_gbps = cpu::measure_read_gbps(team_, isa_, data, team_.size());
     device_.gflops = cpu::measure_gflops(team_, isa_, team_.size());
     device_.int8_gops = cpu::measure_int8_gops(team_, isa_, team_.size());
+    device_.half_gflops = cpu::measure_tile_gflops(team_, isa_, team_.size());
   }
   std::string limits_table(int) override {
     const Buffer buffer = probe_memory(kMostProbed);

@@ -17,7 +17,7 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
   auto& cpu = static_cast<CpuSteps&>(steps);
   cpu.begin(call, workspace(call.match, products));
   const Mlp mlp(isa, call.match.op<GeluGemm>().activation, call, GeluGemm::kWeight, GeluGemm::kBias,
-                GeluGemm::kWeightOut, call.workspace);
+                GeluGemm::kWeightOut, products, call.workspace);
   cpu.scratch(mlp.scratch_bytes());
   const auto tokens = [type = call.out[0].type, live = call.live] { return live_count(type, live); };
   const float* x = call.input(GeluGemm::kX).as<float>();
@@ -29,7 +29,7 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
   const auto expand = [=](int64_t first, int64_t last, const Worker& worker) {
     mlp.expand(first, last, tokens(), x, worker);
   };
-  const int64_t grain = unit_grain(call.input(GeluGemm::kX).dim(0));
+  const int64_t grain = unit_grain(call.input(GeluGemm::kX).dim(0), products);
   cpu.phase(mlp.interm_units(), expand, After::previous, grain);
   if (mlp.quantizes_interm()) {
     cpu.phase(tokens, [=](int64_t first, int64_t last, const Worker&) { mlp.quantize_interm(first, last); });

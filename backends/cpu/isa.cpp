@@ -2,6 +2,8 @@
 
 #include <cpuid.h>
 #include <fmt/ranges.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "graph/error.h"
 
@@ -26,11 +28,23 @@ bool has_avxvnni() {  // nor this one; the operating system's part is that of av
   return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1U << 4) != 0;
 }
 
+/// Linux gives tile registers to a process that asks (Documentation/arch/x86/xstate.rst), for all its threads.
+bool has_amx() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  const bool tiles = (edx & 1U << 24) != 0, bf16_tiles = (edx & 1U << 22) != 0;
+  if (__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) == 0) return false;
+  const bool avx512_bf16 = (eax & 1U << 5) != 0;
+  return tiles && bf16_tiles && avx512_bf16 && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
 }  // namespace
 
 std::vector<const IsaKernels*> supported_isas() {
   __builtin_cpu_init();
   std::vector<const IsaKernels*> isas;
+  if (has_avx512() && has_avx2() && has_amx()) isas.push_back(&amx::kernels());
   if (has_avx512() && has_avx2()) isas.push_back(&avx512::kernels());
   if (has_avxvnni() && has_avx2()) isas.push_back(&avxvnni::kernels());
   if (has_avx2()) isas.push_back(&avx2::kernels());

@@ -25,9 +25,10 @@ Kernel shared_out(const ref::Primitive& primitive) {
 
 }  // namespace
 
-std::vector<Kernel> list_kernels(const IsaKernels& isa) {
+std::vector<Kernel> list_kernels(const IsaKernels& isa, bool deterministic) {
   std::vector<Kernel> kernels;
-  for (const Products products : {Products::int8, Products::f32}) {
+  for (const Products products : {Products::bf16, Products::int8, Products::f32}) {
+    if (products == Products::bf16 && (isa.matmul_tiles == nullptr || deterministic)) continue;
     if (products == Products::int8 && isa.matmul_packed == nullptr) continue;
     for (const auto make : {qkv_gemm, vector_matmul, linear, mlp_gemm_residual_add, mlp_gemm, gelu_gemm, moe_experts}) {
       kernels.push_back(make(isa, products));

@@ -24,7 +24,8 @@ Kernel moe_route(const IsaKernels& isa);
 Kernel moe_experts(const IsaKernels& isa, Products products);
 Kernel embedding(const IsaKernels& isa);
 
-/// All of them for one instruction set, then the primitives.
-std::vector<Kernel> list_kernels(const IsaKernels& isa);
+/// All of them for one instruction set, then the primitives. `deterministic`: without those that serve only plans of
+/// many tokens by an arithmetic of their own.
+std::vector<Kernel> list_kernels(const IsaKernels& isa, bool deterministic = false);
 
 }  // namespace weft::cpu

@@ -24,8 +24,9 @@ void prepare(const IsaKernels& isa, Products products, std::span<const Tensor> b
   const Bias bias(bias_list);
   const Tensor x = call.input(Linear::kX), y = call.out[0];
   const int64_t k = weights.k(), n = weights.rows();
-  const Quantizer quantizer(isa, weights, x.dim(0), call.workspace);
-  cpu.scratch(kMatmulScratch + quantizer.scratch_bytes());
+  const Quantizer quantizer(isa, weights, products, x.dim(0), call.workspace);
+  const size_t fixed = tiling(products).scratch;
+  cpu.scratch(fixed + quantizer.scratch_bytes());
   const auto tokens = [type = y.type, live = call.live] { return live_count(type, live); };
   if (quantizer.shared()) {
     cpu.phase(tokens,
@@ -33,14 +34,14 @@ void prepare(const IsaKernels& isa, Products products, std::span<const Tensor> b
   }
   const auto multiply = [=, &isa](int64_t first, int64_t last, const Worker& worker) {
     const int64_t live = tokens();
-    const Activations a = quantizer(x.as<float>(), k, live, worker.scratch + kMatmulScratch, worker.fresh);
-    for_tiles(first, last, n, live, [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
+    const Activations a = quantizer(x.as<float>(), k, live, worker.scratch + fixed, worker.fresh);
+    for_tiles(products, first, last, n, live, [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
       float* out = y.as<float>() + t * n + begin;
       weights.multiply(isa, begin, end, a.from(t, k), n_tokens, out, n, worker.scratch);
       bias.add(isa, begin, end, n_tokens, out, n);
     });
   };
-  cpu.phase(weights.units(), multiply, After::previous, unit_grain(x.dim(0)));
+  cpu.phase(weights.units(), multiply, After::previous, unit_grain(x.dim(0), products));
 }
 
 static_assert(int{Linear::kX} == int{VectorMatmul::kX} && int{Linear::kWeight} == int{VectorMatmul::kWeight});

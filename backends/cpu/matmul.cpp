@@ -61,6 +61,20 @@ void Weights::multiply(const IsaKernels& isa, int64_t first, int64_t last, const
                        float* out, int64_t out_stride, std::byte* scratch) const {
   for_pieces(begins_, first, last, [&](size_t i, int64_t begin, int64_t end) {
     RowBlock rows = blocks_[i];
+    if (x.bf16) {
+      isa.matmul_tiles({.x = x.bf16,
+                        .x_stride = bf16_stride(k_),
+                        .n_tokens = n_tokens,
+                        .k = k_,
+                        .w = rows,
+                        .packed = packed_[i],
+                        .first_row = begin - begins_[i],
+                        .n_rows = end - begin,
+                        .out = out + (begin - first),
+                        .out_stride = out_stride,
+                        .scratch = scratch});
+      return;
+    }
     if (packed_[i]) {
       isa.matmul_packed({.x = x.quantized,
                          .x_stride = k_ / kQuantizedElems,
@@ -87,31 +101,39 @@ void Weights::multiply(const IsaKernels& isa, int64_t first, int64_t last, const
   });
 }
 
-Quantizer::Quantizer(const IsaKernels& isa, const Weights& weights, int64_t capacity, std::byte* workspace)
+Quantizer::Quantizer(const IsaKernels& isa, const Weights& weights, Products products, int64_t capacity,
+                     std::byte* workspace)
     : isa_(&isa),
-      on_(weights.packed()),
+      products_(products),
+      on_(products == Products::bf16 || weights.packed()),
       capacity_(capacity),
-      blocks_(weights.k() / kQuantizedElems),
-      shared_(reinterpret_cast<QuantizedBlock*>(workspace)) {}
+      k_(weights.k()),
+      workspace_(workspace) {}
 
 size_t Quantizer::workspace_bytes(Products products, int64_t capacity, int64_t k) {
   if (products == Products::f32 || capacity <= kRecomputeTokens) return 0;
+  if (products == Products::bf16) {  // whole tiles are read
+    return static_cast<size_t>((capacity + 31) * bf16_stride(k)) * sizeof(uint16_t) / 64 * 64 + 64;
+  }
   return static_cast<size_t>(capacity * (k / kQuantizedElems)) * sizeof(QuantizedBlock);
 }
 
 void Quantizer::rows(const float* x, int64_t stride, int64_t first, int64_t last) const {
   for (int64_t t = first; t < last; ++t) {
-    isa_->quantize(x + t * stride, blocks_ * kQuantizedElems, shared_ + t * blocks_);
+    if (products_ == Products::bf16) {
+      isa_->to_bf16(x + t * stride, k_, reinterpret_cast<uint16_t*>(workspace_) + t * bf16_stride(k_));
+    } else {
+      isa_->quantize(x + t * stride, k_, reinterpret_cast<QuantizedBlock*>(workspace_) + t * blocks());
+    }
   }
 }
 
 Activations Quantizer::operator()(const float* x, int64_t stride, int64_t n, std::byte* scratch, bool fresh) const {
   if (!on_) return {x, stride};
-  if (shared()) return {x, stride, shared_};
+  if (products_ == Products::bf16) return {x, stride, nullptr, reinterpret_cast<const uint16_t*>(workspace_)};
+  if (shared()) return {x, stride, reinterpret_cast<const QuantizedBlock*>(workspace_)};
   auto* own = reinterpret_cast<QuantizedBlock*>(scratch);
-  for (int64_t t = 0; fresh && t < n; ++t) {
-    isa_->quantize(x + t * stride, blocks_ * kQuantizedElems, own + t * blocks_);
-  }
+  for (int64_t t = 0; fresh && t < n; ++t) isa_->quantize(x + t * stride, k_, own + t * blocks());
   return {x, stride, own};
 }
 
@@ -132,10 +154,13 @@ void Bias::add(const IsaKernels& isa, int64_t first, int64_t last, int64_t n_tok
 }
 
 std::optional<std::string> refuses_weights(const Match& match, std::initializer_list<size_t> slots, Products products) {
+  if (const int64_t tokens = match.node().out[0].shape[0]; products == Products::bf16 && tokens < kTileProductsTokens) {
+    return fmt::format("a plan of {} tokens is too small for tile products", tokens);
+  }
   bool any_packed = false;
   for (const size_t slot : slots) {
     for (const TensorType& block : match.types(slot)) {
-      if (products == Products::int8 && quant::rows16(block) != nullptr) {
+      if (products != Products::f32 && quant::rows16(block) != nullptr) {
         any_packed = true;
       } else if (kChunk % block.dtype->block_elems != 0) {
         return fmt::format("blocks of {} elements ({}) do not divide a tile of {} columns", block.dtype->block_elems,
@@ -148,10 +173,14 @@ std::optional<std::string> refuses_weights(const Match& match, std::initializer_
 }
 
 std::string kernel_name(std::string_view ops, const IsaKernels& isa, Products products) {
-  return fmt::format("{}.{}{}", ops, products == Products::int8 ? "int8." : "", isa.name);
+  constexpr std::string_view kKinds[] = {"", "int8.", "bf16."};
+  return fmt::format("{}.{}{}", ops, kKinds[static_cast<size_t>(products)], isa.name);
 }
 
-Arithmetic arithmetic_of(Products products) { return products == Products::int8 ? Arithmetic::int8 : Arithmetic::f32; }
+Arithmetic arithmetic_of(Products products) {
+  constexpr Arithmetic kKinds[] = {Arithmetic::f32, Arithmetic::int8, Arithmetic::half};
+  return kKinds[static_cast<size_t>(products)];
+}
 
 std::function<const Layout*(const Match&, size_t, size_t, const TensorType&)> layout_of(Products products) {
   if (products == Products::f32) return nullptr;

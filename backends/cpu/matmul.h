@@ -19,22 +19,30 @@ namespace weft::cpu {
 
 RowBlock row_block(const Tensor& weight);
 
-/// How a kernel multiplies by its weights: in f32 as they are stored, or those that have a packed form packed, with
-/// activations in 8 bits.
-enum class Products : uint8_t { f32, int8 };
+/// How a kernel multiplies by its weights: in f32 as they are stored; those that have a packed form packed, with
+/// activations in 8 bits; or all of them by tile products, with activations in bf16.
+enum class Products : uint8_t { f32, int8, bf16 };
 
 /// Up to this many tokens each thread normalizes and quantizes for itself; beyond, the rows are shared out and waited
 /// for. At 8 tokens of 4096 that is 128 KiB of scratch and about 5 µs a thread, a few barriers' worth.
 constexpr int64_t kRecomputeTokens = 8;
 
-/// Activations [T, k] as weights are multiplied with them: in f32, and in 8 bits where a packed weight wants them.
+/// From so many tokens on a plan multiplies by tiles: unpacking a weight costs as much as some 100 tokens' products.
+constexpr int64_t kTileProductsTokens = 32;
+/// Elements from one row of bf16 activations to the next: rows a power of two apart would share cache sets.
+constexpr int64_t bf16_stride(int64_t k) { return (k + 31) / 32 * 32 + 32; }
+
+/// Activations [T, k] as weights are multiplied with them: in f32; in 8 bits where a packed weight wants them; in bf16
+/// for tile products.
 struct Activations {
   const float* x;
   int64_t stride;                             // elements
   const QuantizedBlock* quantized = nullptr;  // rows of k / 32 blocks
+  const uint16_t* bf16 = nullptr;             // rows of bf16_stride(k)
 
   Activations from(int64_t token, int64_t k) const {
-    return {x + token * stride, stride, quantized ? quantized + token * (k / kQuantizedElems) : nullptr};
+    return {x + token * stride, stride, quantized ? quantized + token * (k / kQuantizedElems) : nullptr,
+            bf16 ? bf16 + token * bf16_stride(k) : nullptr};
   }
 };
 
@@ -48,7 +56,7 @@ class Weights {
   int64_t units() const { return (rows() + kRowUnit - 1) / kRowUnit; }
   /// Whether any block is packed: then the activations must be quantized too.
   bool packed() const { return std::ranges::find(packed_, true) != packed_.end(); }
-  /// out[t, n - first] = dot(x[t, :], row n) for n in [first, last). `scratch`: kMatmulScratch bytes.
+  /// out[t, n - first] = dot(x[t, :], row n) for n in [first, last). `scratch`: Tiling's bytes.
   void multiply(const IsaKernels& isa, int64_t first, int64_t last, const Activations& x, int64_t n_tokens, float* out,
                 int64_t out_stride, std::byte* scratch) const;
 
@@ -59,11 +67,11 @@ class Weights {
   int64_t k_ = 0;
 };
 
-/// Makes the 8-bit copy of a projection's activations, if its weights want one. Few tokens: each thread makes its own
-/// in scratch. Many: a phase before, shared out by tokens, writes the workspace.
+/// Makes the copy of a projection's activations in 8 bits or bf16, if its products want one. Few tokens: each thread
+/// makes its own in scratch. Many: a phase before, shared out by tokens, writes the workspace.
 class Quantizer {
  public:
-  Quantizer(const IsaKernels& isa, const Weights& weights, int64_t capacity, std::byte* workspace);
+  Quantizer(const IsaKernels& isa, const Weights& weights, Products products, int64_t capacity, std::byte* workspace);
 
   static size_t workspace_bytes(Products products, int64_t capacity, int64_t k);
   size_t scratch_bytes() const { return on_ && !shared() ? row_bytes() * static_cast<size_t>(capacity_) : 0; }
@@ -74,17 +82,32 @@ class Quantizer {
   Activations operator()(const float* x, int64_t stride, int64_t n, std::byte* scratch, bool fresh) const;
 
  private:
-  size_t row_bytes() const { return static_cast<size_t>(blocks_) * sizeof(QuantizedBlock); }
+  int64_t blocks() const { return k_ / kQuantizedElems; }
+  size_t row_bytes() const { return static_cast<size_t>(blocks()) * sizeof(QuantizedBlock); }
 
   const IsaKernels* isa_;
+  Products products_;
   bool on_;
-  int64_t capacity_, blocks_;
-  QuantizedBlock* shared_;
+  int64_t capacity_, k_;
+  std::byte* workspace_;
 };
 
+/// What is multiplied before its epilogue, and the scratch that takes.
+struct Tiling {
+  int64_t tokens, rows;
+  size_t scratch;
+};
+constexpr Tiling tiling(Products products) {
+  if (products == Products::bf16) return {kPanelTokens, kPanelRows, kPanelScratch};
+  return {kTokenTile, kTileRows, kMatmulScratch};
+}
+
 /// Units that are one grain of a phase: the tiles one token's products read at once (isa/matmul_packed.cpp); of many
-/// tokens, whole tiles of decoded rows.
-constexpr int64_t unit_grain(int64_t capacity) { return capacity <= kRecomputeTokens ? 4 : 4 * kTileRows / kRowUnit; }
+/// tokens, whole tiles of decoded rows, or half a panel.
+constexpr int64_t unit_grain(int64_t capacity, Products products) {
+  if (products == Products::bf16) return kPanelRows / 2 / kRowUnit;
+  return capacity <= kRecomputeTokens ? 4 : 4 * kTileRows / kRowUnit;
+}
 
 /// A bias: one vector, or one per weight block; or absent.
 class Bias {
@@ -103,12 +126,13 @@ class Bias {
 /// The tiles of the units [first, last) of n_rows rows, for every token: f(token, n_tokens, first_row, last_row). One
 /// token is one tile: its rows are contiguous in the output.
 template <typename F>
-void for_tiles(int64_t first, int64_t last, int64_t n_rows, int64_t n_tokens, F f) {
+void for_tiles(Products products, int64_t first, int64_t last, int64_t n_rows, int64_t n_tokens, F f) {
   const int64_t begin = first * kRowUnit, end = std::min(last * kRowUnit, n_rows);
-  if (n_tokens == 1) return f(int64_t{0}, int64_t{1}, begin, end);
-  for (int64_t t = 0; t < n_tokens; t += kTokenTile) {
-    for (int64_t n = begin; n < end; n += kTileRows) {
-      f(t, std::min(kTokenTile, n_tokens - t), n, std::min(n + kTileRows, end));
+  const Tiling tile = tiling(products);
+  if (n_tokens == 1 && products != Products::bf16) return f(int64_t{0}, int64_t{1}, begin, end);
+  for (int64_t t = 0; t < n_tokens; t += tile.tokens) {
+    for (int64_t n = begin; n < end; n += tile.rows) {
+      f(t, std::min(tile.tokens, n_tokens - t), n, std::min(n + tile.rows, end));
     }
   }
 }

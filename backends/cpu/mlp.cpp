@@ -39,18 +39,20 @@ struct Sizes {
 }  // namespace
 
 Mlp::Mlp(const IsaKernels& isa, Activation activation, const Call& call, size_t interm_slot, size_t bias_slot,
-         size_t out_slot, std::byte* workspace)
+         size_t out_slot, Products products, std::byte* workspace)
     : isa_(&isa),
+      products_(products),
       activation_(activation),
       up_(call.inputs(interm_slot)),
       down_(call.inputs(out_slot)),
       bias_(call.inputs(bias_slot)),
       d_ff_(down_.k()),
       interm_(reinterpret_cast<float*>(workspace)),
-      quantize_h_(isa, up_, call.out[0].dim(0), workspace + Sizes(call.match, interm_slot, out_slot).interm()),
-      quantize_interm_(isa, down_, call.out[0].dim(0),
+      quantize_h_(isa, up_, products, call.out[0].dim(0),
+                  workspace + Sizes(call.match, interm_slot, out_slot).interm()),
+      quantize_interm_(isa, down_, products, call.out[0].dim(0),
                        workspace + Sizes(call.match, interm_slot, out_slot).interm() +
-                           Sizes(call.match, interm_slot, out_slot).quantized_h(Products::int8)) {}
+                           Sizes(call.match, interm_slot, out_slot).quantized_h(products)) {}
 
 size_t Mlp::workspace_bytes(const Match& match, size_t interm_slot, size_t out_slot, Products products) {
   const Sizes sizes(match, interm_slot, out_slot);
@@ -58,9 +60,9 @@ size_t Mlp::workspace_bytes(const Match& match, size_t interm_slot, size_t out_s
 }
 
 void Mlp::expand(int64_t first, int64_t last, int64_t n_tokens, const float* h, const Worker& worker) const {
-  float* const gate = reinterpret_cast<float*>(worker.scratch + kMatmulScratch);
+  float* const gate = reinterpret_cast<float*>(worker.scratch + tiling(products_).scratch);
   const Activations a = quantize_h_(h, d_model(), n_tokens, worker.scratch + fixed_scratch(), worker.fresh);
-  for_tiles(first, last, d_ff_, n_tokens, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
+  for_tiles(products_, first, last, d_ff_, n_tokens, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
     const Activations x = a.from(t, d_model());
     float* up = interm_ + t * d_ff_ + begin;
     const int64_t rows = end - begin;

@@ -51,7 +51,8 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
   cpu.begin(call, workspace(call.match, products));
 
   const bool chained = call.in.size() > 1;  // with residual_add: the chain's output is its own
-  const Mlp mlp(isa, op.activation, call, MlpGemm::kWeightInterm, MlpGemm::kBias, MlpGemm::kWeightOut, call.workspace);
+  const Mlp mlp(isa, op.activation, call, MlpGemm::kWeightInterm, MlpGemm::kBias, MlpGemm::kWeightOut, products,
+                call.workspace);
   const int64_t d = mlp.d_model(), capacity = call.input(MlpGemm::kInput).dim(0);
   const Sum sum{
       call.input(MlpGemm::kInput).as<float>(), call.input(MlpGemm::kResidual).as<float>(),
@@ -69,7 +70,7 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
       for (int64_t t = 0; worker.fresh && t < live; ++t) sum(t, first == 0, h + t * d);
       mlp.expand(first, last, live, h, worker);
     };
-    cpu.phase(mlp.interm_units(), expand, After::previous, unit_grain(capacity));
+    cpu.phase(mlp.interm_units(), expand, After::previous, unit_grain(capacity, products));
   } else {
     cpu.scratch(scratch);
     float* h = reinterpret_cast<float*>(call.workspace + mlp_bytes(call.match, products));
@@ -80,7 +81,7 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
     const auto expand = [=](int64_t first, int64_t last, const Worker& worker) {
       mlp.expand(first, last, tokens(), h, worker);
     };
-    cpu.phase(mlp.interm_units(), expand, After::previous, unit_grain(capacity));
+    cpu.phase(mlp.interm_units(), expand, After::previous, unit_grain(capacity, products));
   }
 
   float* const out = call.out[0].as<float>();
@@ -96,7 +97,7 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
       for (int64_t i = t; i < t + n; ++i) residual->add(out + i * d + begin, i, begin, end, out + i * d + begin);
     });
   };
-  cpu.phase(mlp.out_units(), contract, After::previous, unit_grain(capacity));
+  cpu.phase(mlp.out_units(), contract, After::previous, unit_grain(capacity, products));
 }
 
 /// A chain needs mlp_gemm's first output as residual_add's hidden, and nothing else of it.

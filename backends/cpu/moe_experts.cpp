@@ -84,8 +84,9 @@ class Experts {
         out_(call.out[0].as<float>()),
         interm_(reinterpret_cast<float*>(call.workspace)),
         gathered_(plan.tokens > 1 ? reinterpret_cast<float*>(call.workspace + plan.interm()) : nullptr),
-        quantize_x_(isa, up_.packed() ? up_ : gate_, plan.inputs(), call.workspace + plan.interm() + plan.gathered()),
-        quantize_interm_(isa, down_, plan.picks(),
+        quantize_x_(isa, up_.packed() ? up_ : gate_, plan.products, plan.inputs(),
+                    call.workspace + plan.interm() + plan.gathered()),
+        quantize_interm_(isa, down_, plan.products, plan.picks(),
                          call.workspace + plan.interm() + plan.gathered() + plan.quantized_x()) {
     groups_.begins = reinterpret_cast<int32_t*>(call.workspace + plan.workspace() - plan.groups());
     groups_.picks = groups_.begins + plan.experts + 1;
@@ -113,11 +114,11 @@ class Experts {
   /// Units [first, last) of F for every pick. `worker`: of scratch_bytes().
   void expand(int64_t first, int64_t last, const Worker& worker) const {
     std::byte* const scratch = worker.scratch;
-    float* const gate = reinterpret_cast<float*>(scratch + kMatmulScratch);
+    float* const gate = reinterpret_cast<float*>(scratch + tiling(plan_.products).scratch);
     const Activations a = quantize_x_(gathered_ ? gathered_ : x_, plan_.d, gathered_ ? n_picks() : 1,
                                       scratch + fixed_scratch(), worker.fresh);
     for_experts([&](int64_t e, int64_t pick, int64_t n_picks) {
-      for_tiles(first, last, plan_.f, n_picks, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
+      for_tiles(plan_.products, first, last, plan_.f, n_picks, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
         const Activations x = a.from(gathered_ ? pick + t : 0, plan_.d);
         float* up = interm_ + (pick + t) * plan_.f + begin;
         const int64_t rows = end - begin, row = e * plan_.f;
@@ -142,10 +143,10 @@ class Experts {
     std::byte* const scratch = worker.scratch;
     const int64_t low = first * kRowUnit, high = std::min(last * kRowUnit, plan_.d);
     for (int64_t t = 0; t < n_tokens; ++t) std::fill(out_ + t * plan_.d + low, out_ + t * plan_.d + high, 0.0f);
-    float* const y = reinterpret_cast<float*>(scratch + kMatmulScratch);
+    float* const y = reinterpret_cast<float*>(scratch + tiling(plan_.products).scratch);
     const Activations a = quantize_interm_(interm_, plan_.f, n_picks(), scratch + fixed_scratch(), worker.fresh);
     for_experts([&](int64_t e, int64_t pick, int64_t n_picks) {
-      for_tiles(first, last, plan_.d, n_picks, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
+      for_tiles(plan_.products, first, last, plan_.d, n_picks, [&](int64_t t, int64_t n, int64_t begin, int64_t end) {
         const int64_t rows = end - begin, row = e * plan_.d;
         down_.multiply(*isa_, row + begin, row + end, a.from(pick + t, plan_.f), n, y, rows, scratch);
         for (int64_t i = 0; i < n; ++i) {
@@ -172,7 +173,8 @@ class Experts {
   /// Of the matmul, and the rows of one tile.
   size_t fixed_scratch() const {
     const int64_t share = (std::max(plan_.f, plan_.d) + 15) / 16 * 16;
-    return kMatmulScratch + sizeof(float) * static_cast<size_t>(std::max(kTokenTile * kTileRows, share));
+    const Tiling tile = tiling(plan_.products);
+    return tile.scratch + sizeof(float) * static_cast<size_t>(std::max(tile.tokens * tile.rows, share));
   }
 
   const IsaKernels* isa_;
@@ -200,14 +202,14 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
     cpu.phase(picks, [=](int64_t first, int64_t last, const Worker&) { experts.gather(first, last); });
   }
   const auto expand = [=](int64_t first, int64_t last, const Worker& worker) { experts.expand(first, last, worker); };
-  cpu.phase((plan.f + kRowUnit - 1) / kRowUnit, expand, After::previous, unit_grain(plan.tokens));
+  cpu.phase((plan.f + kRowUnit - 1) / kRowUnit, expand, After::previous, unit_grain(plan.tokens, plan.products));
   if (experts.quantizes_interm()) {
     cpu.phase(picks, [=](int64_t first, int64_t last, const Worker&) { experts.quantize_interm(first, last); });
   }
   const auto contract = [=](int64_t first, int64_t last, const Worker& worker) {
     experts.contract(first, last, tokens(), worker);
   };
-  cpu.phase((plan.d + kRowUnit - 1) / kRowUnit, contract, After::previous, unit_grain(plan.tokens));
+  cpu.phase((plan.d + kRowUnit - 1) / kRowUnit, contract, After::previous, unit_grain(plan.tokens, plan.products));
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
   cpu.scratch(picked_bytes);
 
   cpu.phase(weights.units(), [=, &isa](int64_t first, int64_t last, const Worker& worker) {
-    for_tiles(first, last, n, tokens(), [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
+    for_tiles(Products::f32, first, last, n, tokens(), [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
       float* out = logits + t * n + begin;
       weights.multiply(isa, begin, end, {x + t * d, d}, n_tokens, out, n, worker.scratch);
       bias.add(isa, begin, end, n_tokens, out, n);

@@ -34,30 +34,31 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
   const int64_t d = weights.k(), n = weights.rows(), capacity = x.dim(0);
   const Norm norm{
       &isa, op.norm, op.eps, call.input(QkvGemm::kGamma).as<float>(), call.input(QkvGemm::kBeta).as<float>(), d};
-  const Quantizer quantizer(isa, weights, capacity, call.workspace + norm_bytes(call.match));
+  const size_t fixed = tiling(products).scratch;
+  const Quantizer quantizer(isa, weights, products, capacity, call.workspace + norm_bytes(call.match));
   const auto tokens = [type = qkv.type, live = call.live] { return live_count(type, live); };
   float* const norm_out = call.out[1].as<float>();
 
   const auto project = [=, &isa](int64_t first, int64_t last, const Activations& h, const Worker& worker) {
-    for_tiles(first, last, n, tokens(), [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
+    for_tiles(products, first, last, n, tokens(), [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
       float* out = qkv.as<float>() + t * n + begin;
       weights.multiply(isa, begin, end, h.from(t, d), n_tokens, out, n, worker.scratch);
       bias.add(isa, begin, end, n_tokens, out, n);
     });
   };
   if (capacity <= kRecomputeTokens) {
-    cpu.scratch(kMatmulScratch + quantizer.scratch_bytes() + static_cast<size_t>(capacity * d) * sizeof(float));
+    cpu.scratch(fixed + quantizer.scratch_bytes() + static_cast<size_t>(capacity * d) * sizeof(float));
     const auto work = [=](int64_t first, int64_t last, const Worker& worker) {
-      std::byte* const quantized = worker.scratch + kMatmulScratch;
+      std::byte* const quantized = worker.scratch + fixed;
       float* h = reinterpret_cast<float*>(quantized + quantizer.scratch_bytes());
       const int64_t live = tokens();
       for (int64_t t = 0; worker.fresh && t < live; ++t) norm(x.as<float>() + t * d, h + t * d);
       if (first == 0 && norm_out) std::memcpy(norm_out, h, static_cast<size_t>(live * d) * sizeof(float));
       project(first, last, quantizer(h, d, live, quantized, worker.fresh), worker);
     };
-    cpu.phase(weights.units(), work, After::previous, unit_grain(capacity));
+    cpu.phase(weights.units(), work, After::previous, unit_grain(capacity, products));
   } else {
-    cpu.scratch(kMatmulScratch);
+    cpu.scratch(fixed);
     float* h = norm_out ? norm_out : reinterpret_cast<float*>(call.workspace);
     cpu.phase(tokens, [=](int64_t first, int64_t last, const Worker&) {
       for (int64_t t = first; t < last; ++t) norm(x.as<float>() + t * d, h + t * d);
@@ -66,7 +67,7 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
     const auto work = [=](int64_t first, int64_t last, const Worker& worker) {
       project(first, last, quantizer(h, d, tokens(), nullptr, worker.fresh), worker);
     };
-    cpu.phase(weights.units(), work, After::previous, unit_grain(capacity));
+    cpu.phase(weights.units(), work, After::previous, unit_grain(capacity, products));
   }
 }
 

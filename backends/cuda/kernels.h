@@ -11,6 +11,7 @@ namespace weft::cuda {
 
 Kernel qkv_gemm(Products products);
 Kernel flash_attention();
+Kernel decode_attention();
 Kernel softmax_context();
 Kernel vector_matmul(Products products);
 Kernel linear(Products products);

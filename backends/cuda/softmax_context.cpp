@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "backends/cuda/device/decode_attention.h"
 #include "backends/cuda/device/flash_attention.h"
 #include "backends/cuda/glue.h"
 #include "backends/cuda/kernels.h"
@@ -13,15 +14,17 @@ namespace {
 
 using Op = SoftmaxContext;
 
-int splits_of(const TensorType& qkv, int n_head, const TensorType& cache, const TensorType& table) {
-  return attention_splits(qkv.shape[0], n_head, table.shape[1] * cache.shape[2]);
-}
+/// How keys are attended to.
+enum class Way : uint8_t {
+  plain,   // f32 arithmetic: any number of tokens, any heads, any cache
+  decode,  // few tokens, 16-bit arithmetic
+  flash,   // many tokens, 16-bit arithmetic
+};
 
-size_t workspace(const Match& match) {
-  const auto& op = match.op<Op>();
-  const TensorType qkv = match.type(Op::kQkv);
-  return attention_workspace(qkv.shape[0], op.n_head, op.d_head,
-                             splits_of(qkv, op.n_head, match.type(Op::kKCache), match.type(Op::kPageTable)));
+int splits_of(Way way, const Op& op, const TensorType& qkv, const TensorType& cache, const TensorType& table) {
+  const int64_t tokens = qkv.shape[0], most_keys = table.shape[1] * cache.shape[2];
+  return way == Way::decode ? decode_splits(tokens, op.n_head, op.n_kv_head, most_keys)
+                            : attention_splits(tokens, op.n_head, most_keys);
 }
 
 std::optional<std::string> refuses(const Match& match, const DeviceInfo&) {
@@ -33,7 +36,14 @@ std::optional<std::string> refuses(const Match& match, const DeviceInfo&) {
   return std::nullopt;
 }
 
-void prepare(bool flash, const Call& call, Steps& steps) {
+size_t workspace(Way way, const Match& match) {
+  const auto& op = match.op<Op>();
+  const TensorType qkv = match.type(Op::kQkv);
+  return attention_workspace(qkv.shape[0], op.n_head, op.d_head,
+                             splits_of(way, op, qkv, match.type(Op::kKCache), match.type(Op::kPageTable)));
+}
+
+void prepare(Way way, const Call& call, Steps& steps) {
   const auto& op = call.match.op<Op>();
   const Tensor qkv = call.input(Op::kQkv), cache = call.input(Op::kKCache), table = call.input(Op::kPageTable);
   const auto ints = [&](Op::Input slot) -> const int32_t* { return call.input(slot).as<int32_t>(); };
@@ -78,47 +88,64 @@ void prepare(bool flash, const Call& call, Steps& steps) {
                      .alibi = op.alibi,
                      .sinks = floats(Op::kSinks),
                      .queries = reinterpret_cast<float*>(call.workspace),
-                     .splits = splits_of(qkv.type, op.n_head, cache.type, table.type)};
+                     .splits = splits_of(way, op, qkv.type, cache.type, table.type)};
   args.partial = reinterpret_cast<float*>(
       call.workspace + aligned(static_cast<size_t>(qkv.dim(0)) * static_cast<size_t>(op.n_head * op.d_head) * 4));
   args.arrivals = static_cast<CudaSteps&>(steps).arrivals();
   for (int p = 0; p < op.rotary_dim / 2; ++p) {
     args.frequencies[p] = static_cast<float>(std::pow(static_cast<double>(op.rope_theta), -2.0 * p / op.rotary_dim));
   }
-  emit(steps, [args, flash](cudaStream_t stream) {
-    if (flash || args.context == nullptr) launch_append(args, stream);
-    if (args.context == nullptr) return;
-    flash ? launch_flash(args, stream) : launch_attend(args, stream);
+  emit(steps, [args, way](cudaStream_t stream) {
+    if (args.context == nullptr) return launch_append(args, stream);
+    switch (way) {
+      case Way::plain:
+        return launch_attend(args, stream);
+      case Way::decode:
+        return launch_decode(args, stream);
+      case Way::flash:
+        return launch_flash(args, stream);
+    }
   });
+}
+
+Kernel make(std::string name, Way way, decltype(Kernel::refuses) refuses) {
+  return {.name = std::move(name),
+          .covers = {Op::name},
+          .arithmetic = way == Way::plain ? Arithmetic::f32 : Arithmetic::half,
+          .refuses = std::move(refuses),
+          .layout = nullptr,
+          .workspace = [way](const Match& match) { return workspace(way, match); },
+          .prepare = [way](const Call& call, Steps& steps) { prepare(way, call, steps); }};
 }
 
 }  // namespace
 
-Kernel softmax_context() {
-  return {.name = "softmax_context.f32",
-          .covers = {Op::name},
-          .arithmetic = Arithmetic::f32,
-          .refuses = refuses,
-          .layout = nullptr,
-          .workspace = workspace,
-          .prepare = [](const Call& call, Steps& steps) { prepare(false, call, steps); }};
+Kernel softmax_context() { return make("softmax_context.f32", Way::plain, refuses); }
+
+Kernel decode_attention() {
+  return make("softmax_context.decode", Way::decode,
+              [](const Match& match, const DeviceInfo& device) -> std::optional<std::string> {
+                const TensorType cache = match.type(Op::kKCache);
+                const int64_t tokens = match.type(Op::kQkv).shape[0];
+                if (tokens > kAttendTokens) return fmt::format("{} tokens are many", tokens);
+                if (!decode_reads(cache.dtype->id, cache.shape[3], cache.shape[2])) {
+                  return fmt::format("it cannot read pages of {} keys of {} in {}", cache.shape[2], cache.shape[3],
+                                     cache.dtype.name());
+                }
+                return refuses(match, device);
+              });
 }
 
 Kernel flash_attention() {
-  return {.name = "softmax_context.flash",
-          .covers = {Op::name},
-          .arithmetic = Arithmetic::half,
-          .refuses = [](const Match& match, const DeviceInfo& device) -> std::optional<std::string> {
-            const int64_t tokens = match.type(Op::kQkv).shape[0];
-            if (tokens <= kAttendTokens) return fmt::format("{} tokens are few", tokens);
-            if (!flash_reads(match.type(Op::kKCache).dtype->id, match.op<Op>().d_head)) {
-              return fmt::format("it cannot read heads of {}", match.op<Op>().d_head);
-            }
-            return refuses(match, device);
-          },
-          .layout = nullptr,
-          .workspace = workspace,
-          .prepare = [](const Call& call, Steps& steps) { prepare(true, call, steps); }};
+  return make("softmax_context.flash", Way::flash,
+              [](const Match& match, const DeviceInfo& device) -> std::optional<std::string> {
+                const int64_t tokens = match.type(Op::kQkv).shape[0];
+                if (tokens <= kAttendTokens) return fmt::format("{} tokens are few", tokens);
+                if (!flash_reads(match.type(Op::kKCache).dtype->id, match.op<Op>().d_head)) {
+                  return fmt::format("it cannot read heads of {}", match.op<Op>().d_head);
+                }
+                return refuses(match, device);
+              });
 }
 
 }  // namespace weft::cuda

@@ -73,7 +73,8 @@ class Engine {
 void say_without_gpu(const Runtime& runtime, const RunOptions& options);
 
 /// `per_op_table`: times each step and prints the table at the end, as WEFT_DEBUG=2 does.
-std::unique_ptr<Runtime> make_runtime(int threads = 0, bool per_op_table = false, size_t gpu_memory = SIZE_MAX);
+std::unique_ptr<Runtime> make_runtime(int threads = 0, bool per_op_table = false, size_t gpu_memory = SIZE_MAX,
+                                      bool deterministic = false);
 /// The path given, or that of the bundled model. Throws Error if that is not to be found.
 std::string model_path(const std::string& given);
 /// The tokenizer of a checkpoint, or of a tokenizer.json given as the model.

@@ -62,10 +62,10 @@ void say_without_gpu(const Runtime& runtime, const RunOptions& options) {
   }
 }
 
-std::unique_ptr<Runtime> make_runtime(int threads, bool per_op_table, size_t gpu_memory) {
+std::unique_ptr<Runtime> make_runtime(int threads, bool per_op_table, size_t gpu_memory, bool deterministic) {
   Env env = Env::from_process();
   if (per_op_table) env.debug = std::max(env.debug, 2);
-  auto backends = make_backends(env, {.threads = threads, .gpu_memory = gpu_memory});
+  auto backends = make_backends(env, {.threads = threads, .gpu_memory = gpu_memory, .deterministic = deterministic});
   return std::make_unique<Runtime>(std::move(env), std::move(backends));
 }
 
@@ -110,7 +110,8 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
       ->take_all();
   command.add_option("--quantize", options.quantize,
                      "Quantizes while loading: a type or a mix, as convert --type takes them");
-  command.add_flag("--deterministic", options.deterministic, "Bit-identical logits whatever the thread count");
+  command.add_flag("--deterministic", options.deterministic,
+                   "Bit-identical logits whatever the threads, and on the cpu the chunks and batches");
   command.add_flag("--no-pack", options.no_pack,
                    "Runs from the mapped file, without packed copies: slower, and in f32");
   command.add_flag("--fallback", options.fallback, "Runs every op in its lowered form");
@@ -119,7 +120,8 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
 }
 
 Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* observer)
-    : runtime_(make_runtime(options.threads, options.per_op_table, parse_gpu_memory(options.gpu_memory))) {
+    : runtime_(make_runtime(options.threads, options.per_op_table, parse_gpu_memory(options.gpu_memory),
+                            options.deterministic)) {
   if (options.gpu_memory != "auto" || options.gpu_layers > 0) runtime_->devices("cuda");  // or says why there is none
   std::shared_ptr<const Checkpoint> checkpoint = open_checkpoint(model_path(options.model));
   if (!options.quantize.empty()) {

@@ -197,6 +197,7 @@ void Session::run(const StepInputs& step, bool stretched) {
   const auto table = page_table(step, key);
   write("page_table", table, table.size(), -1);
   write("logit_rows", step.logit_rows, static_cast<size_t>(key.logits), 0);
+  last_ = &runner;
   runner.run(workload);
   const size_t before = logits_.size();
   logits_.resize(before + step.logit_rows.size() * static_cast<size_t>(n_vocab()));

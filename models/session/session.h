@@ -69,6 +69,8 @@ class Session {
   const Model& model() const { return model_; }
   /// The plan that a decoding step of one sequence replays.
   const Plan& decode_plan();
+  /// The plan that the last step replayed; null before the first.
+  const Plan* last_plan() const { return last_ ? &last_->plan() : nullptr; }
   /// Operations and bytes of a step, as the ops themselves count them.
   Cost step_cost(const Workload& workload) const;
   MemoryUse memory_use() const;
@@ -104,6 +106,7 @@ class Session {
   std::map<int, History> histories_;
   Memory memory_;
   std::map<PlanKey, std::unique_ptr<Runner>> runners_;
+  const Runner* last_ = nullptr;
   std::vector<float> logits_;
 };
 

@@ -37,11 +37,14 @@ class Guarded {
 using Ports = std::vector<HostTensor>;
 
 /// Null if there is none of that name.
-inline const Kernel* find_kernel(const Backend& backend, std::string_view name) {
-  for (const Kernel& kernel : backend.kernels()) {
+inline const Kernel* find_kernel(std::span<const Kernel> kernels, std::string_view name) {
+  for (const Kernel& kernel : kernels) {
     if (kernel.name == name) return &kernel;
   }
   return nullptr;
+}
+inline const Kernel* find_kernel(const Backend& backend, std::string_view name) {
+  return find_kernel(backend.kernels(), name);
 }
 
 struct CpuRun {

@@ -4,6 +4,7 @@
 
 #include "ops/all.h"
 #include "ops/quant/all.h"
+#include "tests/backends/amx_emulated.h"
 #include "tests/backends/cpu_fixture.h"
 
 namespace weft::testing {
@@ -31,25 +32,20 @@ struct Subject {
 using Make = std::function<void(Subject&)>;
 
 /// Whether the kernel is there and takes the subject's weights.
-bool takes(const Subject& subject, const std::string& name, const std::string& isa) {
-  const auto backend = make_cpu_backend({.threads = 1, .isa = isa});
-  const Kernel* kernel = find_kernel(*backend, name);
-  return kernel &&
-         !kernel->refuses({.graph = &subject.g.graph, .nodes = subject.chain, .uses = {1, 1}}, backend->devices()[0]);
+bool takes(const Subject& subject, const Kernel* kernel) {
+  return kernel && !kernel->refuses({.graph = &subject.g.graph, .nodes = subject.chain, .uses = {1, 1}}, DeviceInfo{});
 }
 
-/// Against ref, and every thread count against one; in 8 bits too where there is such a kernel.
+/// Against ref, and every thread count against one; in 8 bits and by tiles too where there are such kernels.
 void check(const std::string& what, const Make& make) {
   Subject subject;
   make(subject);
   std::map<std::string, Ports> by_kernel;
-  const auto run = [&](const std::string& name, const std::string& isa) {
+  const auto run = [&](const Kernel& kernel) {
     Ports first;
     for (const int threads : {1, 2, 3}) {
-      const auto backend = make_cpu_backend({.threads = threads, .isa = isa});
-      const Kernel* kernel = find_kernel(*backend, name);
-      ASSERT_NE(kernel, nullptr) << name;
-      Ports ports = CpuRun{backend.get(), kernel, subject.chain, subject.wanted, 1, 0}.run(subject.g);
+      const auto backend = make_cpu_backend({.threads = threads, .isa = ""});
+      Ports ports = CpuRun{backend.get(), &kernel, subject.chain, subject.wanted, 1, 0}.run(subject.g);
       if (threads == 1) {
         first = std::move(ports);
         continue;
@@ -57,15 +53,22 @@ void check(const std::string& what, const Make& make) {
       ASSERT_EQ(ports.size(), first.size());
       for (size_t port = 0; port < ports.size(); ++port) {
         EXPECT_EQ(ports[port].bytes, first[port].bytes)
-            << what << ": " << kernel->name << " output " << port << " differs at " << threads << " threads";
+            << what << ": " << kernel.name << " output " << port << " differs at " << threads << " threads";
       }
     }
-    by_kernel[name] = std::move(first);
+    by_kernel[kernel.name] = std::move(first);
   };
-  for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
-    run(fmt::format("{}.{}", subject.kernel, isa->name), isa->name);
-    const std::string int8 = fmt::format("{}.int8.{}", subject.kernel, isa->name);
-    if (takes(subject, int8, isa->name)) run(int8, isa->name);
+  auto isas = cpu::supported_isas();
+  if (isas.front()->matmul_tiles == nullptr && cpu::amx::emulated()) isas.push_back(cpu::amx::emulated());
+  for (const cpu::IsaKernels* isa : isas) {
+    const std::vector<Kernel> kernels = cpu::list_kernels(*isa);
+    const Kernel* f32 = find_kernel(kernels, fmt::format("{}.{}", subject.kernel, isa->name));
+    ASSERT_NE(f32, nullptr) << subject.kernel << " " << isa->name;
+    run(*f32);
+    for (const char* kind : {"int8", "bf16"}) {
+      const Kernel* kernel = find_kernel(kernels, fmt::format("{}.{}.{}", subject.kernel, kind, isa->name));
+      if (takes(subject, kernel)) run(*kernel);
+    }
   }
   // Lowering appends to the graph, so it comes last.
   const auto values = subject.values();
@@ -73,7 +76,7 @@ void check(const std::string& what, const Make& make) {
   States states = subject.g.states;
   const Outputs expected = evaluate(subject.g.graph, subject.g.feeds, states, subject.g.live);
   for (auto& [name, ports] : by_kernel) {
-    const bool int8 = name.find(".int8.") != std::string::npos;
+    const bool int8 = name.find(".int8.") != std::string::npos, half = name.find(".bf16.") != std::string::npos;
 
     for (size_t port = 0; port < values.size(); ++port) {
       if (!subject.wanted.empty() && !subject.wanted[port]) {
@@ -81,7 +84,7 @@ void check(const std::string& what, const Make& make) {
         continue;
       }
       const double exact = subject.tolerance.empty() ? tolerance(Arithmetic::f32) : subject.tolerance[port];
-      const double allowed = int8 ? tolerance(Arithmetic::int8) : exact;
+      const double allowed = int8 ? tolerance(Arithmetic::int8) : half ? tolerance(Arithmetic::half) : exact;
       expect_close(live_values(ports[port], subject.g.live),
                    live_values(expected.at(fmt::format("o{}", port)), subject.g.live), allowed,
                    fmt::format("{}: {} output {}", what, name, port));

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Collects in .gpu/ what a bare machine with a GPU needs to run tests/gpu/run.sh: the program, the libraries it was
-# linked with, and the golden files: ops, and as many models as WEFT_CARRY_MIB leave room for, small ones first.
+# Collects in .gpu/ what a bare machine with a GPU needs to run tests/gpu/run.sh: the program, the tests of the backends,
+# the libraries they were linked with, and the golden files: ops, and as many models as WEFT_CARRY_MIB leave room for,
+# small ones first.
 # Usage: tests/gpu/carry.sh [BUILD_FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=${1:-build/release} out=.gpu shared=../shared
 rm -rf "$out"
 mkdir -p "$out/bin" "$out/lib"
-cp "$build/bin/weft" "$out/bin/"
+cp "$build/bin/weft" "$build/bin/test_backends" "$out/bin/"
 cp "$build"/lib/libweft.so.? "$build/lib/libweft_cuda.so" "$out/lib/"
 strip --strip-unneeded "$out"/bin/* "$out"/lib/*
 for name in fmt pcre2-8 utf8proc crypto gomp; do

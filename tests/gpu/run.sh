@@ -15,6 +15,7 @@ expect() {  # NAME COMMAND...: counts a command; what it prints is shown where i
   printf '%s\n%s\n' "== $name" "$text" >>"$log"
 }
 expect devices "$weft" inspect --devices
+expect "device tests" bin/test_backends --gtest_filter='Cuda*' --gtest_brief=1
 expect "ops fused" "$weft" check-ops --backend cuda golden/ops
 expect "ops lowered" "$weft" check-ops --backend cuda --fallback golden/ops
 LINES_SHOWN=30 expect models python3 ../tests/gpu/check_models.py "$weft" golden/models/*/

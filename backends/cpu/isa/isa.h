@@ -69,6 +69,19 @@ struct PackedMatmul {
   int64_t out_stride;  // elements
 };
 
+/// The same by tile products: x in bf16, and the weights, packed or as stored, rounded to bf16 on the way. Sums in f32.
+struct TileMatmul {
+  const uint16_t* x;    // rows of k, zeros up to a multiple of 32; rows up to a multiple of 32 are read, not used
+  int64_t x_stride;     // elements
+  int64_t n_tokens, k;  // at most kPanelTokens
+  RowBlock w;           // from row 0 on
+  bool packed;
+  int64_t first_row, n_rows;  // at most kPanelRows
+  float* out;
+  int64_t out_stride;  // elements
+  std::byte* scratch;  // kPanelScratch bytes, 64-byte aligned
+};
+
 constexpr int64_t kRowUnit = 16;     // rows of a weight that are one task: a packed tile
 constexpr int64_t kTileRows = 48;    // rows multiplied before their epilogue: a multiple of kDecodeRows and the lanes
 constexpr int64_t kDecodeRows = 12;  // rows decoded at once: 12 x 768 floats stay in L1/L2
@@ -77,6 +90,9 @@ constexpr int64_t kChunk = 768;      // columns of a decoded tile: a multiple of
 constexpr int64_t kChunkStride = kChunk + 16;  // rows a power of two apart would share cache sets
 constexpr size_t kMatmulScratch =
     sizeof(float) * (kDecodeRows * kChunkStride + kTokenTile * kChunkStride + kTokenTile * kDecodeRows * 16);
+
+constexpr int64_t kPanelRows = 128, kPanelTokens = 512;  // of tile products at once: panel and sums stay in L2
+constexpr size_t kPanelScratch = 1096 << 10;
 
 /// Every binary16 as binary32, by its bits: a scale becomes one broadcast load.
 struct F16Table {
@@ -96,6 +112,12 @@ struct IsaKernels {
   void (*quantize)(const float* x, int64_t n, QuantizedBlock* out);
   /// A probe of the machine: 8-bit dot products on registers. Returns the operations done, two a product.
   double (*dot_bytes)(int64_t repeats);
+  /// Null where there is no tile unit; then `to_bf16` and `multiply_tiles` are too.
+  void (*matmul_tiles)(const TileMatmul& m);
+  /// n elements in bf16, rounded to nearest even, then zeros to a multiple of 32.
+  void (*to_bf16)(const float* x, int64_t n, uint16_t* out);
+  /// A probe of the machine: tile products with their operands' loads from L1. Returns the operations done.
+  double (*multiply_tiles)(int64_t repeats);
   /// y = (x - mean) / sqrt(var + eps) * gamma + beta; beta may be null.
   void (*layer_norm)(const float* x, const float* gamma, const float* beta, float eps, int64_t n, float* y);
   /// y = x / sqrt(mean(x^2) + eps) * gamma.
@@ -139,6 +161,9 @@ namespace avxvnni {
 const IsaKernels& kernels();
 }
 namespace avx512 {
+const IsaKernels& kernels();
+}
+namespace amx {
 const IsaKernels& kernels();
 }
 

@@ -1,8 +1,9 @@
-// How packed blocks (ops/quant/rows16.h) become dot products: Rows16<F>::block hands the quants of sixteen rows to a
+// How packed blocks (ops/quant/rows16.h) are read: Rows16<F>::block hands the quants of sixteen rows to a
 // sink, group by group of 32 columns, as unsigned bytes, and says of each group what a quant is worth: scale * q +
 // shift, one of each a row. The sink has
 //   nibbles(q, i)  dot(q, i)  biased(q, i)   columns i .. i + 3 of the group: q below 16, below 128, or signed + kBias
-//   scale(group, v)  shift(group, v)         ends the sums so far; adds v times the sum of x
+//   shift(group, v)                          adds v times the sum of x
+//   scale(group, v)                          ends the group
 //   half_less32(group, half)                 begins the sums of 16 columns with -32 times the sum of x
 //   half_scale(group, half, v)               ends them
 #pragma once
@@ -73,8 +74,8 @@ struct Rows16<Format::q4_0> {
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     nibbles32(p + 32, row, sink);
     const V d = f16_of(p, row);
-    sink.scale(0, d);
     sink.shift(0, times(d, -8));
+    sink.scale(0, d);
   }
 };
 template <>
@@ -83,8 +84,8 @@ struct Rows16<Format::q4_1> {
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     nibbles32(p + 64, row, sink);
-    sink.scale(0, f16_of(p, row));
     sink.shift(0, f16_of(p + 32, row));
+    sink.scale(0, f16_of(p, row));
   }
 };
 template <>
@@ -94,8 +95,8 @@ struct Rows16<Format::q5_0> {
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     fives32(p + 32, p + 96, row, sink);
     const V d = f16_of(p, row);
-    sink.scale(0, d);
     sink.shift(0, times(d, -16));
+    sink.scale(0, d);
   }
 };
 template <>
@@ -104,8 +105,8 @@ struct Rows16<Format::q5_1> {
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     fives32(p + 64, p + 128, row, sink);
-    sink.scale(0, f16_of(p, row));
     sink.shift(0, f16_of(p + 32, row));
+    sink.scale(0, f16_of(p, row));
   }
 };
 template <>
@@ -115,8 +116,8 @@ struct Rows16<Format::q8_0> {
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     unroll<8>([&](auto i) WEFT_LAMBDA { sink.biased(xor_i(unit(p + 32, i.value, row), set_i8(kBias)), 4 * i.value); });
     const V d = f16_of(p, row);
-    sink.scale(0, d);
     if constexpr (kBias != 0) sink.shift(0, times(d, -kBias));
+    sink.scale(0, d);
   }
 };
 
@@ -130,8 +131,8 @@ struct Rows16<Format::iq4_nl> {
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     levels32<0>(p + 32, row, load_as<__m128i>(kLevelsIQ4), sink);
     const V d = f16_of(p, row);
-    sink.scale(0, d);
     if constexpr (kBias != 0) sink.shift(0, times(d, -kBias));
+    sink.scale(0, d);
   }
 };
 template <>
@@ -142,8 +143,8 @@ struct Rows16<Format::mxfp4> {
     levels32<0>(p + 16, row, load_as<__m128i>(kLevelsMXFP4), sink);
     const I e = from_u8(p + row);  // half the scale is 2^(e - 128): subnormal for e < 2
     const V d = as_float(choose_above(e, 1, left32<23>(add_i32(e, set_i32(-1))), shift_by(set_i32(0x00200000), e)));
-    sink.scale(0, d);
     if constexpr (kBias != 0) sink.shift(0, times(d, -kBias));
+    sink.scale(0, d);
   }
 };
 
@@ -165,8 +166,8 @@ class ScalesK {
   /// Ends group G, whose quants are `unit` apart.
   template <int G, typename S>
   WEFT_INLINE void end(float unit, S& sink) const {
-    sink.scale(G, (unit == 1 ? d_ : times(d_, unit)) * to_float(from_u8(scales_ + G * 16 + row_)));
     sink.shift(G, min_ * to_float(from_u8(mins_ + G * 16 + row_)));
+    sink.scale(G, (unit == 1 ? d_ : times(d_, unit)) * to_float(from_u8(scales_ + G * 16 + row_)));
   }
 
  private:
@@ -245,8 +246,8 @@ struct Rows16<Format::iq4_xs> {
       const I code = or_i(and_i(g.value % 2 ? right32<4>(low) : low, set_i32(15)),
                           left32<4>(and_i(right32<2 * g.value>(high), set_i32(3))));
       const V scale = d * to_float(add_i32(code, set_i32(-32)));
-      sink.scale(g.value, scale);
       if constexpr (kBias != 0) sink.shift(g.value, times(scale, -kBias));
+      sink.scale(g.value, scale);
     });
   }
 };

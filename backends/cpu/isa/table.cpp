@@ -21,6 +21,9 @@ constexpr IsaKernels kKernels = {.name = WEFT_TEXT(WEFT_ISA),
                                  .quantize = nullptr,
                                  .dot_bytes = nullptr,
 #endif
+                                 .matmul_tiles = nullptr,  // those of amx/
+                                 .to_bf16 = nullptr,
+                                 .multiply_tiles = nullptr,
                                  .layer_norm = layer_norm,
                                  .rms_norm = rms_norm,
                                  .add = add,

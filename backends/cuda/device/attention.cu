@@ -1,13 +1,14 @@
-// Decoding: a block takes one token, one query head (few keys: bound by latency) or up to four of one kv head (many:
-// bound by memory), and one split of the keys. Groups of lanes take keys by turns: each lane eight columns (or 16) of a
-// key and its value, and of the queries, in registers; each group keeps its own largest score and sums, which are put
-// together at the end. The block that is last done with a head puts its splits together. Many tokens run the same way:
-// flash_attention.cu is for them.
+// In f32 arithmetic: a block takes one token, one query head (few keys: bound by latency) or up to four of one kv head
+// (many: bound by memory), and one split of the keys. Groups of lanes take keys by turns: each lane eight columns (or
+// 16) of a key and its value, and of the queries, in registers; each group keeps its own largest score and sums, which
+// are put together at the end. The block that is last done with a head puts its splits together. Many tokens run the
+// same way. decode_attention.cu and flash_attention.cu are the 16-bit ones.
 #include "backends/cuda/device/attention.h"
 
-#include "backends/cuda/device/blocks.cuh"
+#include "backends/cuda/device/heads.cuh"
 #include "backends/cuda/device/launch.cuh"
 #include "backends/cuda/device/pdl.cuh"
+#include "backends/cuda/device/scores.cuh"
 
 namespace weft::cuda {
 namespace {
@@ -16,7 +17,6 @@ constexpr int kWarps = 8;     // of a block
 constexpr int kAtOnce = 4;    // keys of a group of lanes whose loads are under way together
 constexpr int kMaxGroup = 4;  // query heads of a kv head that share a pass
 constexpr int kFewKeys = 1024;
-constexpr float kLog2E = 1.4426950408889634f;
 
 /// Elements [e, e + 8) of a cached row of d > e, as they are stored; past d, zeros.
 template <typename Block>
@@ -56,56 +56,6 @@ struct Eight<EncodedQ8_0> {
   }
 };
 
-/// Head `head` of token t's row of qkv (q heads, then k heads, then v heads), normed and rotated, by a warp.
-__device__ __noinline__ void make_head(const AttentionArgs& a, int64_t t, int head, float* to) {
-  const int lane = threadIdx.x % 32;
-  const bool is_q = head < a.n_head, is_k = !is_q && head < a.n_head + a.n_kv_head;
-  const int own = is_q ? head : is_k ? head - a.n_head : head - a.n_head - a.n_kv_head;
-  const float* row = a.qkv + t * (a.n_head + 2 * a.n_kv_head) * a.d;
-  const float* from = row + static_cast<int64_t>(head) * a.d;
-  const float* gamma = is_q ? a.q_gamma : is_k ? a.k_gamma : nullptr;
-  float scale = 1;
-  if (gamma != nullptr) {
-    const bool whole = is_q ? a.q_gamma_row : a.k_gamma_row;
-    const int heads = is_q ? a.n_head : a.n_kv_head;
-    const float* begin = whole ? row + (is_q ? 0 : static_cast<int64_t>(a.n_head) * a.d) : from;
-    const int64_t length = whole ? static_cast<int64_t>(heads) * a.d : a.d;
-    float squares = 0;
-    for (int64_t e = lane; e < length; e += 32) squares += begin[e] * begin[e];
-    scale = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(length) + a.qk_norm_eps);
-    if (whole) gamma += static_cast<int64_t>(own) * a.d;
-  }
-  for (int e = lane; e < a.d; e += 32) to[e] = gamma != nullptr ? from[e] * scale * gamma[e] : from[e];
-  __syncwarp();
-  if ((is_q || is_k) && a.rotary != 0) {
-    const int half = a.rotary_dim / 2;
-    for (int p = lane; p < half; p += 32) {
-      // Frequency and angle are rounded to f32, as models were trained.
-      float frequency = a.frequencies[p];
-      if (a.rope_factors != nullptr) frequency /= a.rope_factors[p];
-      const float angle = static_cast<float>(a.positions[t]) * frequency;
-      const float c = cosf(angle) * a.rope_attn_scale, s = sinf(angle) * a.rope_attn_scale;
-      float &x = to[a.rotary == 1 ? p : 2 * p], &y = to[a.rotary == 1 ? p + half : 2 * p + 1];
-      const float first = x, second = y;
-      x = first * c - second * s;
-      y = second * c + first * s;
-    }
-  }
-  __syncwarp();
-}
-
-/// A made k or v head of token t into its cache, by a warp.
-template <typename Block>
-__device__ void keep_head(const AttentionArgs& a, int64_t t, int kv_head, bool is_k, const float* from) {
-  const int64_t slot = a.slots[t];
-  if (slot < 0 || slot >= a.pages * a.page) return;
-  const unsigned page = static_cast<unsigned>(a.page), id = static_cast<unsigned>(slot) / page;
-  const int64_t at = (static_cast<int64_t>(id) * a.n_kv_head + kv_head) * page + static_cast<unsigned>(slot) % page;
-  constexpr int kElems = static_cast<int>(Block::kElems);
-  Block* to = static_cast<Block*>(is_k ? a.k_cache : a.v_cache) + at * (a.d / kElems);
-  for (int b = threadIdx.x % 32; b < a.d / kElems; b += 32) to[b].encode(from + b * kElems);
-}
-
 /// A warp a head of a token.
 template <typename Block>
 __global__ void append(const __grid_constant__ AttentionArgs a) {
@@ -129,33 +79,6 @@ __global__ void append(const __grid_constant__ AttentionArgs a) {
     __syncwarp();
   }
 }
-
-__device__ float slope_of(const AttentionArgs& a, int head) {
-  int n = 1;
-  while (2 * n <= a.n_head) n *= 2;
-  const double power = head < n ? -8.0 * (head + 1) / n : -4.0 * (2 * (head - n) + 1) / n;
-  return static_cast<float>(static_cast<double>(a.alibi_scale) * exp2(power));
-}
-
-/// Out of line: few models have either.
-__device__ __noinline__ float adjusted(float score, float softcap, float bias) {
-  if (softcap > 0) score = softcap * tanhf(score / softcap);
-  return score + bias;
-}
-
-/// What a group of lanes, a warp, a block or a split has seen of one head: scores are powers of two.
-struct Seen {
-  float largest = -INFINITY, sum = 0;  // of scores, of weights
-
-  /// Takes in `other`; sums of values are to be scaled likewise.
-  __device__ void join(const Seen& other, float& own_factor, float& other_factor) {
-    const float m = fmaxf(largest, other.largest);
-    own_factor = largest == -INFINITY ? 0.0f : exp2f(largest - m);
-    other_factor = other.largest == -INFINITY ? 0.0f : exp2f(other.largest - m);
-    sum = sum * own_factor + other.sum * other_factor;
-    largest = m;
-  }
-};
 
 /// What of the keys a block takes.
 struct Span {
@@ -371,15 +294,6 @@ __device__ void attend_heads(const AttentionArgs& a, const Span& span, int first
   }
   __syncthreads();
 
-  // With attention sinks, a key of no value that every head sees.
-  const auto finish = [&](int head, Seen all, float v) {
-    if (a.sinks != nullptr && all.sum > 0) {
-      float own_factor, sink_factor;
-      all.join({a.sinks[head] * kLog2E, 1}, own_factor, sink_factor);
-      v *= own_factor;
-    }
-    return all.sum > 0 ? v / all.sum : 0.0f;
-  };
   const auto put = [&](int64_t head, int c, float v) { a.context[(t * a.n_head + head) * d + c] = v; };
   float* parts = a.partial + (t * a.n_head + first_head) * a.splits * (d + 2);  // [head, split, d + 2]
   for (int h = 0; h < heads; ++h) {
@@ -388,7 +302,7 @@ __device__ void attend_heads(const AttentionArgs& a, const Span& span, int first
 #pragma unroll
       for (int w = 0; w < kWarps; ++w) v += memory[(w * G + h) * width + c] * warp_factors[w][h];
       if (n_splits == 1) {
-        put(first_head + h, c, finish(first_head + h, block_saw[h], v));
+        put(first_head + h, c, v * inverse_sum(a, first_head + h, block_saw[h]));
         continue;
       }
       float* to = parts + (h * a.splits + split) * (d + 2);
@@ -418,7 +332,7 @@ __device__ void attend_heads(const AttentionArgs& a, const Span& span, int first
       all.join({__ldcg(from + d), __ldcg(from + d + 1)}, own_factor, other_factor);
       v = v * own_factor + __ldcg(from + c) * other_factor;
     }
-    put(first_head + h, c, finish(first_head + h, all, v));
+    put(first_head + h, c, v * inverse_sum(a, first_head + h, all));
   }
 }
 

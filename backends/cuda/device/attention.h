@@ -43,7 +43,7 @@ struct AttentionArgs {
 
   // Scratch, of attention_workspace bytes.
   float* queries = nullptr;  // [T, n_head, d]
-  float* partial = nullptr;  // [T, n_head, splits, d + 2]: sum, largest score, sum of weights
+  float* partial = nullptr;  // [T, n_head, splits, d + 2]: sum, largest score, sum of weights, in the kernel's order
   int splits = 1;
   unsigned* arrivals = nullptr;  // [kArrivals] zeros, left as zeros
   bool appends = false;          // attention appends the one token itself

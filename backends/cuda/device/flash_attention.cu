@@ -7,37 +7,15 @@
 
 #include "backends/cuda/device/blocks.cuh"
 #include "backends/cuda/device/launch.cuh"
+#include "backends/cuda/device/mma.cuh"
 #include "backends/cuda/device/pdl.cuh"
+#include "backends/cuda/device/scores.cuh"
 
 namespace weft::cuda {
 namespace {
 
 constexpr int kTokens = 64, kKeys = 64, kWarps = 4;
-constexpr float kLog2E = 1.44269504f;
 
-__device__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-__device__ void load_matrices(uint32_t (&r)[4], const __half* p) {
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(p));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address));
-}
-__device__ void load_transposed(uint32_t (&r)[4], const __half* p) {
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(p));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address));
-}
-__device__ uint32_t pack(float x, float y) {
-  const __half2 h = __floats2half2_rn(x, y);
-  return *reinterpret_cast<const uint32_t*>(&h);
-}
 /// Over the four threads that share a row of a product.
 __device__ float row_max(float v) {
   v = fmaxf(v, __shfl_xor_sync(0xFFFFFFFFu, v, 1));
@@ -121,12 +99,7 @@ __global__ void __launch_bounds__(kWarps * 32) flash(AttentionArgs a) {
   }
   float context[kD / 8][4] = {};
   float largest[2] = {-INFINITY, -INFINITY}, sums[2] = {};
-  float slope = 0;
-  if (a.alibi) {
-    int n = 1;
-    while (2 * n <= a.n_head) n *= 2;
-    slope = a.alibi_scale * exp2f(head < n ? -8.0f * (head + 1) / n : -4.0f * (2 * (head - n) + 1) / n);
-  }
+  const float slope = a.alibi ? slope_of(a, head) : 0.0f;
 
   // Tokens of a sequence stand together: one after the other, each against its own keys.
   const int first_sequence = a.sequence_ids[first], last_sequence = a.sequence_ids[last];
@@ -253,13 +226,7 @@ __global__ void __launch_bounds__(kWarps * 32) flash(AttentionArgs a) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     if (rows[r] > last) continue;
-    float factor = 1, sum = sums[r];
-    if (a.sinks != nullptr && sum > 0) {
-      const float sink = a.sinks[head] * kLog2E, m = fmaxf(largest[r], sink);
-      factor = exp2f(largest[r] - m);
-      sum = sum * factor + exp2f(sink - m);
-    }
-    const float inverse = sum > 0 ? factor / sum : 0.0f;
+    const float inverse = inverse_sum(a, head, {largest[r], sums[r]});
     float* to = a.context + (rows[r] * a.n_head + head) * a.d;
 #pragma unroll
     for (int n = 0; n < kD / 8; ++n) {
@@ -287,6 +254,7 @@ bool flash_reads(uint32_t cache_type, int d) {
 }
 
 void launch_flash(const AttentionArgs& a, cudaStream_t stream) {
+  launch_append(a, stream);
   with_written_block(a.cache_type, [&]<typename Block>(Block) {
     if (a.d <= 64) launch_width<64, Block>(a, stream);
     else if (a.d <= 96) launch_width<96, Block>(a, stream);

@@ -6,7 +6,7 @@
 namespace weft::cuda {
 
 bool flash_reads(uint32_t cache_type, int d);
-/// The context of args.tokens from args.queries and the caches: as launch_attend, with f16 operands and f32 sums.
+/// As launch_attend, with f16 operands and f32 sums.
 void launch_flash(const AttentionArgs& args, cudaStream_t stream);
 
 }  // namespace weft::cuda

@@ -9,6 +9,7 @@
 #include "backends/cuda/device/formats.cuh"
 #include "backends/cuda/device/fragments.cuh"
 #include "backends/cuda/device/launch.cuh"
+#include "backends/cuda/device/mma.cuh"
 #include "backends/cuda/device/pdl.cuh"
 
 namespace weft::cuda {
@@ -75,24 +76,6 @@ struct Row {
     return piece;
   }
 };
-
-__device__ void multiply(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
-      "%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-#else
-  const auto half = [&](uint32_t x0, uint32_t x1, uint32_t b) {
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(x0), "r"(x1), "r"(b));
-  };
-  half(a0, a1, b0);
-  half(a2, a3, b1);
-#endif
-}
 
 template <typename F, int kTiles>
 struct Stage {
@@ -195,9 +178,9 @@ __global__ void __launch_bounds__(kWarps * 32, (kResident<F, kN, kTiles>))
 #pragma unroll
           for (int n = 0; n < kN; ++n) {
             const uint4 b = reads ? panel_x[(n * n_panels * 8 + run * 4 + j) * x_stride] : uint4{};
-            multiply(sums[i][n], lower.even[2 * j], upper.even[2 * j], lower.odd[2 * j], upper.odd[2 * j], b.x, b.y);
-            multiply(sums[i][n], lower.even[2 * j + 1], upper.even[2 * j + 1], lower.odd[2 * j + 1],
-                     upper.odd[2 * j + 1], b.z, b.w);
+            mma(sums[i][n], {lower.even[2 * j], upper.even[2 * j], lower.odd[2 * j], upper.odd[2 * j]}, b.x, b.y);
+            mma(sums[i][n], {lower.even[2 * j + 1], upper.even[2 * j + 1], lower.odd[2 * j + 1], upper.odd[2 * j + 1]},
+                b.z, b.w);
           }
         }
       }
