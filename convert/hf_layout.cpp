@@ -12,23 +12,6 @@
 namespace weft {
 namespace {
 
-/// Columns [first, last) of `from`, [in, out], as rows; for element types of whole bytes.
-void transpose(const MappedTensor& from, int64_t first, int64_t last, std::byte* to) {
-  const int64_t rows = from.type.shape[0], columns = from.type.shape[1];
-  const size_t size = from.type.dtype->block_bytes;
-  constexpr int64_t kTile = 32;  // both sides of a tile stay in cache
-  for (int64_t r0 = 0; r0 < rows; r0 += kTile) {
-    for (int64_t c0 = first; c0 < last; c0 += kTile) {
-      for (int64_t c = c0; c < std::min(last, c0 + kTile); ++c) {
-        for (int64_t r = r0; r < std::min(rows, r0 + kTile); ++r) {
-          std::memcpy(to + static_cast<size_t>((c - first) * rows + r) * size,
-                      from.data + static_cast<size_t>(r * columns + c) * size, size);
-        }
-      }
-    }
-  }
-}
-
 /// Of any alignment: only for what copies bytes.
 Tensor view(const MappedTensor& tensor) { return {tensor.type, const_cast<std::byte*>(tensor.data)}; }
 
@@ -51,7 +34,10 @@ HfLayout::HfLayout(const TensorSpec& spec, std::vector<MappedTensor> parts)
       take_{spec.part, spec.parts},
       parts_(std::move(parts)) {
   const int64_t rows = spec.shape[0];
-  if (transform_ == Transform::rotary_pairs) {
+  if (transform_ == Transform::transpose) {
+    parts_.front() = parts_.front().turned();
+    transform_ = Transform::none;
+  } else if (transform_ == Transform::rotary_pairs) {
     require(rows % (2 * heads_) == 0, "{} rows are no pairs of {} heads", rows, heads_);
   } else if (transform_ == Transform::split_qkv) {
     require(rows % (heads_ + 2 * kv_heads_) == 0, "{} rows are no q, k, v of {} and {} heads", rows, heads_, kv_heads_);
@@ -114,9 +100,7 @@ LoadedTensor HfLayout::rows(int64_t first, int64_t last) const {
   }
   auto [made, to] = allocate_tensor({type_.dtype, {last - first, type_.shape.columns()}});
   if (made->type.bytes() == 0) return made;
-  if (transform_ == Transform::transpose) {
-    transpose(parts_[0], first, last, to);
-  } else if (transform_ == Transform::expert_columns) {
+  if (transform_ == Transform::expert_columns) {
     expert_columns(view(parts_[0]), take_, first, last, to);
   } else if (transform_ == Transform::every_nth) {
     const LoadedTensor rows = parts_[0].rows(first, last);
@@ -150,7 +134,9 @@ LoadedTensor HfLayout::rows(int64_t first, int64_t last) const {
     const int64_t begin = vector ? 0 : first, end = vector ? type_.shape[0] : last;
     const size_t bytes = type_.bytes() / static_cast<size_t>(type_.shape[0]);
     for (int64_t row = begin; row < end; ++row, to += bytes) {
-      std::memcpy(to, parts_[0].data + static_cast<size_t>(source_row(row)) * bytes, bytes);
+      const int64_t from = source_row(row);
+      if (vector) std::memcpy(to, parts_[0].data + static_cast<size_t>(from) * bytes, bytes);
+      else parts_[0].copy_rows(from, from + 1, to);
     }
   }
   if (transform_ != Transform::none && transform_ != Transform::expert_rows) parts_[0].drop_pages();

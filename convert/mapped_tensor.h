@@ -16,10 +16,14 @@ struct MappedTensor {
   TensorType type;
   const std::byte* data = nullptr;  // inside `file`; of any alignment
   std::shared_ptr<const MappedFile> file;
+  bool transposed = false;  // the file has the matrix's columns one after the other; elements are of whole bytes then
 
   /// Rows [first, last) as [last - first, columns]: the mapped bytes themselves, whose pages are let go with the lease,
-  /// or a copy where the file leaves elements misaligned.
+  /// or a copy where the file leaves elements misaligned or has them transposed.
   LoadedTensor rows(int64_t first, int64_t last) const;
+  void copy_rows(int64_t first, int64_t last, std::byte* to) const;
+  /// The same bytes as the transpose of this matrix.
+  MappedTensor turned() const;
   void drop_pages() const { file->drop_pages({data, type.bytes()}); }
   LoadedTensor load() const { return rows(0, type.shape.rows()).reshaped(type.shape); }
 };

@@ -497,6 +497,10 @@ bool PickledTensor::contiguous() const {
   return true;
 }
 
+bool PickledTensor::transposed() const {
+  return !contiguous() && shape.size() == 2 && strides[0] == 1 && strides[1] == shape[0];
+}
+
 std::vector<PickledTensor> read_pickled_tensors(std::span<const std::byte> pickle) {
   try {
     return Machine(pickle).run();

@@ -34,6 +34,8 @@ struct PickledTensor {
 
   /// Whether rows follow each other without holes.
   bool contiguous() const;
+  /// Whether it is a matrix whose columns do.
+  bool transposed() const;
 };
 
 /// The tensors of a pickled dict, in its order; its other values are left out. Throws Error on anything a state dict

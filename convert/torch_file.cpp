@@ -87,7 +87,7 @@ void TorchFile::check(const Entry& entry) {
           tensor.storage_bytes, entry.storage.size());
   const auto elements = static_cast<uint64_t>(elements_of(tensor));
   const uint64_t held = tensor.storage_bytes / tensor.type->bytes, offset = static_cast<uint64_t>(tensor.offset);
-  if (!tensor.contiguous()) return;  // refused when asked for
+  if (!tensor.contiguous() && !tensor.transposed()) return;  // refused when asked for
   require(offset <= held && elements <= held - offset, "elements {} to {} run past its storage of {}", offset,
           offset + elements, held);
 }
@@ -99,11 +99,13 @@ MappedTensor TorchFile::tensor(std::string_view name) const {
   try {
     require(tensor.type->type != nullptr, "has dtype {}, weft reads float32, float16, bfloat16 and int32",
             tensor.type->dtype);
-    require(tensor.contiguous(), "is a view of shape [{}] and strides [{}], weft reads contiguous ones",
+    require(tensor.contiguous() || tensor.transposed(),
+            "is a view of shape [{}] and strides [{}], weft reads contiguous and transposed ones",
             fmt::join(tensor.shape, ", "), fmt::join(tensor.strides, ", "));
     return {.type = {.dtype = *tensor.type->type, .shape = Shape(std::span<const int64_t>(tensor.shape))},
             .data = it->second.storage.data() + static_cast<size_t>(tensor.offset) * tensor.type->bytes,
-            .file = file_};
+            .file = file_,
+            .transposed = tensor.transposed()};
   } catch (const Error& error) {
     throw error.at(fmt::format("tensor {}", printable(name))).at(path());
   }

@@ -28,7 +28,7 @@ class TorchFile final : public WeightFile {
   /// In the order of the dict.
   const std::vector<std::string>& names() const override { return names_; }
   bool has(std::string_view name) const override { return entries_.contains(name); }
-  /// Also throws Error if the tensor is a view that is not contiguous (a transposed one).
+  /// Also throws Error if the tensor is a view that is neither contiguous nor the transpose of one that is.
   MappedTensor tensor(std::string_view name) const override;
 
  private:

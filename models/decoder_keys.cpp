@@ -208,6 +208,11 @@ int64_t head_dim_of(const HfConfig& config) {
   return d_model / n_head;
 }
 
+void set_activation(KeyWriter& keys, Activation activation, const DecoderDefaults& defaults) {
+  if (activation == defaults.activation) keys.metadata.erase(keys.name(kActivationKey));
+  else keys.text(kActivationKey, std::string(to_string(activation)));
+}
+
 KeyWriter decoder_keys_from_hf(const HfConfig& config, std::string_view arch, const DecoderDefaults& defaults) {
   KeyWriter keys(arch);
   const auto with_default = [&](const FieldNames& names, int64_t otherwise) {
@@ -231,8 +236,7 @@ KeyWriter decoder_keys_from_hf(const HfConfig& config, std::string_view arch, co
             config.real({"rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_epsilon", "norm_eps"},
                         defaults.norm_eps));
   const std::string stated = config.text({"hidden_activation", "hidden_act", "activation_function", "activation"}, "");
-  const Activation activation = stated.empty() ? defaults.activation : activation_from_hf(stated);
-  if (activation != defaults.activation) keys.text(kActivationKey, std::string(to_string(activation)));
+  if (!stated.empty()) set_activation(keys, activation_from_hf(stated), defaults);
   return keys;
 }
 

@@ -101,6 +101,9 @@ void expert_keys_from_hf(const HfConfig& config, bool weights_norm, KeyWriter& o
 /// stated. Nothing of rotary embeddings: see rope_from_hf.
 KeyWriter decoder_keys_from_hf(const HfConfig& config, std::string_view arch, const DecoderDefaults& defaults);
 
+/// ARCH.hidden_activation, or nothing where it is the default.
+void set_activation(KeyWriter& keys, Activation activation, const DecoderDefaults& defaults);
+
 /// head_dim, or the width over the heads.
 int64_t head_dim_of(const HfConfig& config);
 

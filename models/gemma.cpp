@@ -17,7 +17,11 @@ constexpr int64_t kHeadDim = 256;  // where config.json says nothing
 DecoderKeys keys_of(const Metadata& m) { return {m, "gemma", kDefaults}; }
 
 Metadata from_hf(const HfConfig& config) {
-  const KeyWriter keys = rotary_decoder_keys_from_hf(config, "gemma", kDefaults, kHeadDim);
+  KeyWriter keys = rotary_decoder_keys_from_hf(config, "gemma", kDefaults, kHeadDim);
+  // hidden_activation is an older field, which transformers 5 does not read; "gelu" is what the first releases call the
+  // tanh form.
+  const std::string activation = config.text({"hidden_act", "hidden_activation"}, "gelu");
+  set_activation(keys, activation == "gelu" ? Activation::gelu_tanh : activation_from_hf(activation), kDefaults);
   config.boolean("attention_bias", false);  // the biases are there or not
   config.require_off("use_bidirectional_attention");
   return keys.metadata;

@@ -38,8 +38,9 @@ Metadata from_hf(const HfConfig& config) {
   keys.size("expert_count", config.integer({"num_local_experts", "num_experts"}));
   keys.size("expert_used_count", config.integer({"num_experts_per_tok", "experts_per_token"}));
   keys.size("expert_feed_forward_length", config.integer("intermediate_size"));
-  config.require_value("swiglu_limit", 7);  // moe_experts' own
-  config.has("initial_context_length");     // original_max_position_embeddings says it
+  config.require_value("swiglu_alpha", 1.702);  // moe_experts' own, as is
+  config.require_value("swiglu_limit", 7);
+  config.has("initial_context_length");  // original_max_position_embeddings says it
   if (config.has("quantization_config.quant_method")) {
     const std::string& method = config.text("quantization_config.quant_method");
     require(method == "mxfp4", "quantization_config.quant_method {} is not supported", method);

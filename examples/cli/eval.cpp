@@ -51,7 +51,7 @@ void evaluate(const EvalArguments& options) {
   run.enough = static_cast<int64_t>(ids.size()) + std::max<int64_t>(0, options.n_predict - 1);
   Engine engine(run);
   Session& session = engine.session();
-  const int sequence = session.open_sequence();
+  const int sequence = session.open_sequence(static_cast<int64_t>(ids.size()));
   const auto n_vocab = static_cast<size_t>(session.n_vocab());
   require(run.enough <= session.context(), "eval: {} ids and {} to predict do not fit the context of {}", ids.size(),
           options.n_predict, session.context());

@@ -106,7 +106,8 @@ std::span<const float> Session::step(std::span<const Feed> feeds) {
 /// sequence's keys must be made anew. If that fails the sequence is empty.
 void Session::step_by_length(std::span<const Feed> feeds) {
   const auto wants_long = [&](const Feed& one) {
-    return cache_.length(one.sequence) + static_cast<int64_t>(one.tokens.size()) > short_context_;
+    const int64_t length = cache_.length(one.sequence) + static_cast<int64_t>(one.tokens.size());
+    return std::max(length, histories_[one.sequence].expected) > short_context_;
   };
   const bool first = wants_long(feeds.front());
   const bool together = std::ranges::all_of(feeds, [&](const Feed& one) {
@@ -144,6 +145,12 @@ void Session::feed(std::span<const Feed> feeds, bool stretched) {
   for (const Feed& one : feeds) total += one.tokens.size();
   if (total <= static_cast<size_t>(largest_step())) run(make_step(feeds, cache_), stretched);
   else run_in_pieces(feeds, stretched);
+}
+
+int Session::open_sequence(int64_t expected) {
+  const int sequence = cache_.open();
+  if (short_context_ > 0) histories_[sequence].expected = expected;
+  return sequence;
 }
 
 void Session::close_sequence(int sequence) {

@@ -48,7 +48,9 @@ class Session {
   /// not fit.
   Session(const Model& model, Runtime& runtime, SessionOptions options);
 
-  int open_sequence() { return cache_.open(); }
+  /// `expected`: tokens it will come to, if known. A longrope model then has the factors of that length from the first
+  /// step on, so that feeding by chunks gives what feeding at once gives.
+  int open_sequence(int64_t expected = 0);
   void close_sequence(int sequence);
   /// Tokens cached of a sequence, and how many it may have.
   int64_t length(int sequence) const { return cache_.length(sequence); }
@@ -97,6 +99,7 @@ class Session {
   /// Of longrope models with two sets of factors, what was fed to a sequence and which set its keys were made with.
   struct History {
     std::vector<int32_t> ids;
+    int64_t expected = 0;  // tokens
     bool stretched = false;
   };
   int64_t short_context_;  // tokens up to which a sequence has the short factors; 0: the model has but one set

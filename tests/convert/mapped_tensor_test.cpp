@@ -57,6 +57,18 @@ TEST(MappedTensor, MisalignedRowsAreCopied) {
   }
 }
 
+TEST(MappedTensor, ATransposedMatrixIsCopiedByRows) {
+  const TempFolder folder;
+  const MappedTensor tensor = floats(folder, 70, 45, 4).turned();
+  EXPECT_EQ(tensor.type, (TensorType{quant::f32, {45, 70}}));
+  const LoadedTensor part = tensor.rows(2, 44);
+  EXPECT_EQ(part->type, (TensorType{quant::f32, {42, 70}}));
+  for (int r = 0; r < 42; ++r) {
+    for (int c = 0; c < 70; ++c) ASSERT_EQ(part->as<float>()[r * 70 + c], static_cast<float>(c * 45 + r + 2));
+  }
+  EXPECT_EQ(tensor.turned().rows(3, 4)->data, tensor.data + 3 * 45 * sizeof(float)) << "and back";
+}
+
 TEST(MappedTensor, TheEndOfALeaseLetsThePagesGo) {
   const TempFolder folder;
   const MappedTensor tensor = floats(folder, 64, 4096, 0);  // 1 MiB

@@ -37,7 +37,7 @@ TEST(Pickle, ReadsAStateDict) {
   EXPECT_EQ(tensors[0].shape, (std::vector<int64_t>{3, 4}));
   EXPECT_TRUE(tensors[0].contiguous());
   EXPECT_EQ(tensors[1].storage_bytes, uint64_t{1} << 34) << "beyond 32 bits";
-  EXPECT_FALSE(tensors[2].contiguous());
+  EXPECT_TRUE(tensors[2].transposed());
   EXPECT_EQ(tensors[3].name, "parameter");
 }
 
@@ -92,6 +92,16 @@ TEST(Pickle, ContiguousMeansNoHoles) {
   EXPECT_FALSE(contiguous({3, 4}, {0, 1})) << "expanded";
   const int64_t huge = int64_t{1} << 40;
   EXPECT_FALSE(contiguous({huge, huge, huge}, {0, huge, 1}));
+  const auto transposed = [](std::vector<int64_t> shape, std::vector<int64_t> strides) {
+    PickledTensor tensor;
+    tensor.shape = std::move(shape);
+    tensor.strides = std::move(strides);
+    return tensor.transposed();
+  };
+  EXPECT_TRUE(transposed({4, 3}, {1, 4}));
+  EXPECT_FALSE(transposed({4, 3}, {1, 5})) << "with holes";
+  EXPECT_FALSE(transposed({4, 3}, {3, 1}));
+  EXPECT_FALSE(transposed({2, 4, 3}, {12, 1, 4}));
 }
 
 TEST(Pickle, NamesWhatItRefuses) {

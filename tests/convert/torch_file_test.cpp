@@ -28,13 +28,17 @@ TEST(TorchFile, TensorsAreViewsOfTheirStorages) {
   const TempFolder folder;
   const TorchFile file(folder.write("a.bin", archive({{"all", tensor(kSix, 0, {2, 3}, {3, 1})},
                                                       {"last", tensor(kSix, 4, {2}, {1})},
+                                                      {"transposed", tensor(kSix, 0, {3, 2}, {1, 3})},
                                                       {"none", tensor(kSix, 6, {0, 3}, {3, 1})},
                                                       {"scalar", tensor(kSix, 1, {}, {})}})));
-  EXPECT_EQ(file.names(), (std::vector<std::string>{"all", "last", "none", "scalar"}));
+  EXPECT_EQ(file.names(), (std::vector<std::string>{"all", "last", "transposed", "none", "scalar"}));
   const LoadedTensor all = file.tensor("all").load(), last = file.tensor("last").load();
   EXPECT_EQ(all->type, (TensorType{quant::f32, {2, 3}}));
   EXPECT_EQ(all->as<float>()[5], 6);
   EXPECT_EQ(last->as<float>()[0], 5);
+  const LoadedTensor turned = file.tensor("transposed").load();
+  EXPECT_EQ(turned->type, (TensorType{quant::f32, {3, 2}}));
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(turned->as<float>()[i], static_cast<float>(1 + i / 2 + i % 2 * 3)) << i;
   EXPECT_EQ(file.tensor("none").type.bytes(), 0u);
   EXPECT_EQ(file.tensor("scalar").load()->as<float>()[0], 2);
   expect_message(error_of([&] { file.tensor("other"); }), "a.bin: tensor other is missing");
@@ -44,7 +48,7 @@ TEST(TorchFile, WhatCannotBeUsedIsAnErrorWhenAskedFor) {
   const TempFolder folder;
   const std::string path =
       folder.write("a.bin", archive({{"good", tensor(kSix, 0, {6}, {1})},
-                                     {"transposed", tensor(kSix, 0, {3, 2}, {1, 3})},
+                                     {"strided", tensor(kSix, 0, {2, 2}, {3, 1})},
                                      {"mask", tensor(storage("BoolStorage", "0", 24), 0, {24}, {1})},
                                      {"deep", tensor(kSix, 0, {1, 1, 1, 1, 1, 6}, {6, 6, 6, 6, 6, 1})}}));
   const TorchFile file(path);
@@ -52,7 +56,7 @@ TEST(TorchFile, WhatCannotBeUsedIsAnErrorWhenAskedFor) {
   const auto refused = [&](const char* name, const char* reason) {
     expect_message(error_of([&] { file.tensor(name); }), fmt::format("{}: tensor {}: {}", path, name, reason));
   };
-  refused("transposed", "is a view of shape [3, 2] and strides [1, 3], weft reads contiguous ones");
+  refused("strided", "is a view of shape [2, 2] and strides [3, 1], weft reads contiguous and transposed ones");
   refused("mask", "has dtype bool, weft reads float32, float16, bfloat16 and int32");
   refused("deep", "a tensor has at most 5 dimensions");
 }
@@ -73,6 +77,7 @@ TEST(TorchFile, RefusesHostileFiles) {
       {with({"n/data.pkl", state_dict({})}), "is ambiguous"},
       {with({"m/byteorder", "big"}), "is in byte order 'big'"},
       {archive({{"w", good}}, {}), "tensor w: the archive has no entry m/data/0"},
+      {archive({{"w", tensor(kSix, 1, {3, 2}, {1, 3})}}), "tensor w: elements 1 to 7 run past its storage of 6"},
       {archive({{"w", good}}, {{"m/data/0", floats({1})}}),
        "tensor w: its storage has 24 bytes, the archive's entry 4"},
       {archive({{"w", good}}, {{"m/data/0", floats({1, 2, 3, 4, 5, 6}), 8}}), "is compressed"},

@@ -146,6 +146,11 @@ TEST(LlamaKin, GemmaFamily) {
     Metadata m = keys_of(config_of(base(type)));
     EXPECT_EQ(m.integer(m.entries()[0].first.substr(0, m.entries()[0].first.find('.')) + ".attention.key_length"), 256);
   }
+  for (const char* tanh : {R"("hidden_act": "gelu", "hidden_activation": null)", R"("hidden_activation": "gelu")",
+                           R"("hidden_act": "gelu_pytorch_tanh", "hidden_activation": "relu")"}) {
+    EXPECT_FALSE(keys_of(config_of(base("gemma"), tanh)).has("gemma.hidden_activation")) << tanh;
+  }
+  EXPECT_EQ(keys_of(config_of(base("gemma"), R"("hidden_act": "relu")")).text("gemma.hidden_activation"), "relu");
   Metadata m = keys_of(config_of(base("gemma2"), R"("head_dim": 8, "query_pre_attn_scalar": 8,
       "attn_logit_softcapping": null, "final_logit_softcapping": 7.5, "sliding_window": 9)"));
   EXPECT_EQ(m.real("gemma2.attn_logit_softcapping"), 0) << "null is off, and said";
@@ -179,7 +184,8 @@ TEST(LlamaKin, Gemma3HasTwoRotaryBases) {
 }
 
 TEST(LlamaKin, GptOssAsReleased) {
-  const Metadata m = keys_of(config_of(kSomeOf[10], R"("swiglu_limit": 7.0, "experts_per_token": 2,
+  const Metadata m =
+      keys_of(config_of(kSomeOf[10], R"("swiglu_limit": 7.0, "swiglu_alpha": 1.702, "experts_per_token": 2,
       "initial_context_length": 4096, "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["a"]},
       "rope_theta": 150000, "rope_scaling": {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
       "truncate": false, "original_max_position_embeddings": 4096})"));
@@ -190,6 +196,7 @@ TEST(LlamaKin, GptOssAsReleased) {
   EXPECT_EQ(bare.real("gpt-oss.rope.scaling.factor"), 32) << "the class's default";
   EXPECT_EQ(bare.real("gpt-oss.rope.freq_base"), 150000);
   expect_message(refusal(kSomeOf[10], R"("swiglu_limit": 5.0)"), "swiglu_limit = 5 is not supported");
+  expect_message(refusal(kSomeOf[10], R"("swiglu_alpha": 1.5)"), "swiglu_alpha = 1.5 is not supported");
   expect_message(refusal(kSomeOf[10], R"("quantization_config": {"quant_method": "awq"})"), "quant_method awq");
 }
 
@@ -303,6 +310,8 @@ TEST(LlamaKin, CrossingTheOriginalContextRemakesTheCache) {
   rig->close_sequence(crossing);
   const int again = rig->open_sequence();
   EXPECT_LE(difference(rig.logits(again, all, 40), expected), 1e-5);
+  rig->close_sequence(again);
+  EXPECT_LE(difference(rig.logits(rig->open_sequence(40), all, 7), expected), 1e-5) << "long from the first chunk on";
 }
 
 }  // namespace
