@@ -39,14 +39,7 @@ double no_probe(int64_t) { return 0; }
 const IsaKernels* emulated() {
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512vnni")) return nullptr;
-  static const IsaKernels table = [] {
-    IsaKernels t = avx512::kernels();
-    t.name = "amx";
-    t.matmul_tiles = matmul_tiles<EmulatedTiles>;
-    t.to_bf16 = to_bf16;
-    t.multiply_tiles = no_probe;
-    return t;
-  }();
+  static const IsaKernels table = kernels_with<EmulatedTiles>(no_probe);
   return &table;
 }
 

@@ -40,13 +40,12 @@ TEST(CpuIsaSymbols, NothingWeakIsShared) {
       const std::string name = line.substr(19);
       const bool code = !name.starts_with("typeinfo ");  // clang's UBSan has them for calls through pointers
       const bool weak = code && (kind == 'W' || kind == 'V' || kind == 'u');
-      const bool own = name.find("weft::cpu::sse2::") != std::string::npos ||
-                       name.find("weft::cpu::avx2::") != std::string::npos ||
-                       name.find("weft::cpu::avxvnni::") != std::string::npos ||
-                       name.find("weft::cpu::avx512::") != std::string::npos ||
-                       name.find("weft::cpu::amx::") != std::string::npos ||
-                       name.find("weft::quant_avx2::") != std::string::npos ||
-                       name.find("xsimd_") != std::string::npos || name.starts_with("DW.ref.");
+      const bool own =
+          name.find("weft::cpu::sse2::") != std::string::npos || name.find("weft::cpu::avx2::") != std::string::npos ||
+          name.find("weft::cpu::avxvnni::") != std::string::npos ||
+          name.find("weft::cpu::avx512::") != std::string::npos || name.find("weft::cpu::amx::") != std::string::npos ||
+          name.find("weft::quant_avx2::") != std::string::npos || name.find("xsimd_") != std::string::npos ||
+          name.starts_with("DW.ref.");
       EXPECT_TRUE(!weak || own) << object << ": " << name << " is weak and anybody's";
       EXPECT_EQ(name.find(" xsimd::"), std::string::npos) << object << ": " << name;
     }

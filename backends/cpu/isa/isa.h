@@ -71,10 +71,11 @@ struct PackedMatmul {
 
 /// The same by tile products: x in bf16, and the weights, packed or as stored, rounded to bf16 on the way. Sums in f32.
 struct TileMatmul {
-  const uint16_t* x;    // rows of k, zeros up to a multiple of 32; rows up to a multiple of 32 are read, not used
-  int64_t x_stride;     // elements
-  int64_t n_tokens, k;  // at most kPanelTokens
-  RowBlock w;           // from row 0 on
+  const uint16_t* x;  // rows of k, zeros up to a multiple of 32; rows up to a multiple of 32 are read, not used
+  int64_t x_stride;   // elements
+  int64_t n_tokens;   // at most kPanelTokens
+  int64_t k;
+  RowBlock w;  // from row 0 on
   bool packed;
   int64_t first_row, n_rows;  // at most kPanelRows
   float* out;

@@ -75,14 +75,7 @@ double multiply_tiles(int64_t repeats) {
 }  // namespace
 
 const IsaKernels& kernels() {
-  static const IsaKernels table = [] {
-    IsaKernels t = avx512::kernels();
-    t.name = "amx";
-    t.matmul_tiles = matmul_tiles<HardwareTiles>;
-    t.to_bf16 = to_bf16;
-    t.multiply_tiles = multiply_tiles;
-    return t;
-  }();
+  static const IsaKernels table = kernels_with<HardwareTiles>(multiply_tiles);
   return table;
 }
 

@@ -17,7 +17,7 @@ WEFT_INLINE I pairs(V even, V odd) {
   return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
 }
 
-/// Takes a packed block (rows16.h) group by group; each becomes a tile, kStride bytes after the one before.
+/// Takes a packed block (rows16.h) group by group; each becomes a tile, `stride` bytes after the one before.
 class PanelSink {
  public:
   WEFT_INLINE PanelSink(std::byte* out, int64_t stride) : out_(out), stride_(stride) {}

@@ -145,4 +145,15 @@ inline void to_bf16(const float* x, int64_t n, uint16_t* out) {
   __builtin_memcpy(out + i, &both, sizeof both);
 }
 
+/// The kernels of AVX-512, and these.
+template <typename Tiles>
+IsaKernels kernels_with(double (*multiply_tiles)(int64_t repeats)) {
+  IsaKernels table = avx512::kernels();
+  table.name = "amx";
+  table.matmul_tiles = matmul_tiles<Tiles>;
+  table.to_bf16 = to_bf16;
+  table.multiply_tiles = multiply_tiles;
+  return table;
+}
+
 }  // namespace weft::cpu::WEFT_ISA
