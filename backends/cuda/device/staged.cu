@@ -1,0 +1,387 @@
+// A block has eight warps and takes 128 rows by 256 columns at a time, or 32 rows by four times as many columns: their
+// weights and the activations of their columns are on their way to a ring in shared memory by cp.async while what came
+// before is multiplied. A warp has 32 rows and, of each lane's 64 columns of a panel of 256 (skinny.cu draws them), the
+// first or the last 32. Where the rows do not fill the device their columns are cut into parts, and the block that is
+// last adds the parts up, in order. Bound by memory, with some 2.7 instructions a weight for 8 tokens.
+#include "backends/cuda/device/staged.h"
+
+#include <cuda_pipeline.h>
+
+#include <utility>
+
+#include "backends/cuda/device/attention.h"
+#include "backends/cuda/device/epilogue.cuh"
+#include "backends/cuda/device/formats.cuh"
+#include "backends/cuda/device/halves.cuh"
+#include "backends/cuda/device/launch.cuh"
+#include "backends/cuda/device/mma.cuh"
+#include "backends/cuda/device/pdl.cuh"
+
+namespace weft::cuda {
+namespace {
+
+constexpr unsigned kWarps = 8, kThreadsEach = kWarps * 32;  // of a block
+constexpr unsigned kRuns = 2;                               // of 32 columns, a lane and panel: a warp has one
+constexpr unsigned kTiles = 2;                              // of 16 rows, a warp; gated: up rows and their gate rows
+constexpr unsigned kPanel = 256;                            // columns
+constexpr unsigned kMostRows = 128;
+constexpr int kResident = 2;                    // blocks of an SM
+constexpr unsigned kSharedOfSm = 216 << 10;     // what their rings may take
+constexpr unsigned kActBytes = kPanel * 8 * 2;  // a panel of 8 tokens
+
+/// How a block's warps share out rows and panels: kRowWarps pairs of them have 32 rows each.
+template <int kRowWarps>
+struct Shape {
+  static constexpr unsigned kRows = kRowWarps * kTiles * 16;
+  static constexpr unsigned kPanels = kWarps / kRuns / kRowWarps;  // at a time
+  static constexpr unsigned kSumStride =
+      kRows + 4;  // of a token's sums in shared memory: no two of a store in one bank
+};
+/// Where there are few activations they are read for few rows at a time, or else many blocks would have parts.
+template <int kN, bool kGated>
+constexpr int kRowWarps = kN == 1 && !kGated ? 1 : 4;
+
+/// How kRows rows of a panel stand in shared memory: planes one after the other, rows apart so that few share banks.
+template <typename F, unsigned kRows>
+struct Staged {
+  static constexpr int kPlanes = F::Fields::kPlanes;
+  /// Of a row, in a plane.
+  static constexpr unsigned bytes(int plane) {
+    return F::Fields::of(plane) * static_cast<int>(kPanel) / (F::kUnit * F::kUnitsPerBlock);
+  }
+  static constexpr unsigned stride(int plane) { return bytes(plane) + (bytes(plane) % 128 == 0 ? 16 : 0); }
+  static constexpr unsigned begin(int plane) {
+    unsigned at = 0;
+    for (int i = 0; i < plane; ++i) at += kRows * stride(i);
+    return at;
+  }
+  /// Of one cp.async; 2: too few for one.
+  static constexpr unsigned copy(int plane) {
+    return bytes(plane) % 16 == 0 ? 16 : bytes(plane) % 8 == 0 ? 8 : bytes(plane) % 4 == 0 ? 4 : 2;
+  }
+  static constexpr unsigned kBytes = begin(kPlanes);
+  static_assert(kBytes % 16 == 0);
+
+  const unsigned char* panel;
+  unsigned row;
+
+  template <typename T>
+  __device__ T read(int plane, unsigned offset) const {
+    return *reinterpret_cast<const T*>(panel + begin(plane) + row * stride(plane) + offset);
+  }
+  __device__ uint4 load16(int plane, unsigned offset) const { return read<uint4>(plane, offset); }
+  __device__ uint2 load8(int plane, unsigned offset) const { return read<uint2>(plane, offset); }
+  __device__ uint32_t load4(int plane, unsigned offset) const { return read<uint32_t>(plane, offset); }
+  __device__ uint16_t load2(int plane, unsigned offset) const { return read<uint16_t>(plane, offset); }
+  __device__ uint8_t load1(int plane, unsigned offset) const { return read<uint8_t>(plane, offset); }
+};
+
+template <typename F, int kN, bool kGated>
+struct Ring {
+  using Split = Shape<kRowWarps<kN, kGated>>;
+  using Rows = Staged<F, Split::kRows>;
+  static constexpr unsigned kActs = Split::kPanels * Rows::kBytes;  // where a stage's activations begin
+  static constexpr unsigned kStage = kActs + Split::kPanels * kN * kActBytes;
+  static constexpr unsigned kStages = std::min(4U, kSharedOfSm / kResident / kStage);
+  static_assert(kStages >= 2 && kWarps / kRowWarps<kN, kGated> * kN * 8 * Split::kSumStride * sizeof(float) <= kStage);
+};
+
+/// f(i) for i in [0, n), each a constant.
+template <int n, typename Call>
+__device__ void for_each(Call&& call) {
+  [&]<int... i>(std::integer_sequence<int, i...>) { (call(std::integral_constant<int, i>{}), ...); }
+  (std::make_integer_sequence<int, n>{});
+}
+
+/// kN: tiles of 8 tokens. A task is a part, of `splits`, of the columns of kRows rows; blocks have runs of tasks.
+template <typename F, int kN, bool kGated>
+__global__ void __launch_bounds__(kThreadsEach, kResident)
+    staged(const __grid_constant__ GemvArgs a, unsigned n_tasks, unsigned splits) {
+  using R = Ring<F, kN, kGated>;
+  using S = typename R::Rows;
+  constexpr unsigned kRows = R::Split::kRows, kPanels = R::Split::kPanels, kSumStride = R::Split::kSumStride;
+  extern __shared__ __align__(16) unsigned char memory[];  // the ring; of each stage weights, then activations
+  __shared__ PlaneStarts starts[kRows];                    // of the rows whose weights are asked for
+  __shared__ bool is_last;
+  const unsigned tid = threadIdx.x, lane = tid % 32, g = lane / 4, t = lane % 4;
+  // This warp's: columns of a lane, panel of those at hand, rows.
+  const unsigned run = tid / 32 % kRuns, own_panel = tid / 32 / kRuns % kPanels;
+  const unsigned first_row = tid / 32 / kRuns / kPanels * (kTiles * 16);
+  const unsigned k = static_cast<unsigned>(a.weights.k), each = k / kPanel;  // panels of a row
+  const int64_t n_rows = a.weights.begin[a.weights.n_blocks], n_out = kGated ? n_rows / 2 : n_rows;
+  constexpr unsigned kOut = kGated ? kRows / 2 : kRows;  // outputs of a task
+  const auto first_task = [&](uint64_t block) { return static_cast<unsigned>(block * n_tasks / gridDim.x); };
+  const auto first_panel = [&](unsigned split) { return split * each / splits; };
+
+  /// A place in the block's tasks: some panels of one.
+  struct Cursor {
+    unsigned task, panel, end;
+  };
+  const unsigned end_task = first_task(blockIdx.x + 1);
+  const auto enter = [&](unsigned task) -> Cursor {
+    return {task, first_panel(task % splits), first_panel(task % splits + 1)};
+  };
+  const auto advance = [&](Cursor& at) {
+    at.panel += kPanels;
+    if (at.panel >= at.end) at = enter(at.task + 1);
+  };
+  Cursor ahead = enter(first_task(blockIdx.x));  // what is asked for next
+  bool entered = false;
+  uint16_t small[kPanels] = {};  // of a plane that cp.async cannot copy, for the stage asked for last
+  const auto fetch_weights = [&](unsigned char* stage) {
+    if (!entered) {
+      __syncthreads();
+      if (tid < kRows) {
+        const unsigned tile = tid / 16;  // gated: up and gate in turn
+        int64_t row = static_cast<int64_t>(ahead.task / splits) * kOut + (kGated ? tile / 2 * 16 + tid % 16 : tid);
+        row = (row < n_out ? row : n_out - 1) + (kGated ? tile % 2 * n_out : 0);
+        const Place place = place_of(a.weights, row);
+        const int64_t blocks = k / (F::kUnit * F::kUnitsPerBlock);
+        const int64_t rows = a.weights.begin[place.block + 1] - a.weights.begin[place.block];
+        starts[tid] = moved<F>(plane_starts<F>(a.weights.block[place.block], rows * blocks), place.row * blocks);
+      }
+      __syncthreads();
+      entered = true;
+    }
+    for_each<S::kPlanes>([&](auto plane) {
+      constexpr unsigned kCopy = S::copy(plane), kBytes = S::bytes(plane), kPieces = kBytes / kCopy;
+      if constexpr (kCopy == 2) {
+        static_assert(kPieces == 1);
+#pragma unroll
+        for (unsigned p = 0; p < kPanels; ++p) {
+          if (tid < kRows && ahead.panel + p < ahead.end)
+            small[p] = load2(starts[tid].at[plane] + (ahead.panel + p) * kBytes);
+        }
+      } else {
+        constexpr unsigned kCopies = kPanels * kRows * kPieces;
+#pragma unroll
+        for (unsigned i = 0; i < kCopies; i += kThreadsEach) {
+          const unsigned copy = i + tid, row = copy / kPieces % kRows, p = copy / kPieces / kRows;
+          const unsigned piece = copy % kPieces * kCopy;
+          if (i + kThreadsEach > kCopies && copy >= kCopies) break;
+          if (ahead.panel + p >= ahead.end) break;
+          __pipeline_memcpy_async(stage + p * S::kBytes + S::begin(plane) + row * S::stride(plane) + piece,
+                                  starts[row].at[plane] + (ahead.panel + p) * kBytes + piece, kCopy);
+        }
+      }
+    });
+  };
+  const auto keep_small = [&](unsigned char* stage) {
+    for_each<S::kPlanes>([&](auto plane) {
+      if constexpr (S::copy(plane) == 2) {
+        if (tid >= kRows) return;
+#pragma unroll
+        for (unsigned p = 0; p < kPanels; ++p) {
+          *reinterpret_cast<uint16_t*>(stage + p * S::kBytes + S::begin(plane) + tid * S::stride(plane)) = small[p];
+        }
+      }
+    });
+  };
+  const unsigned last_tile = static_cast<unsigned>(a.tokens.capacity + 7) / 8 - 1;
+  const auto fetch_activations = [&](unsigned char* stage, const Cursor& at) {
+    unsigned char* to = stage + R::kActs + tid * 16;
+    const auto* from = reinterpret_cast<const unsigned char*>(a.fragments.x) + at.panel * kActBytes + tid * 16;
+#pragma unroll
+    for (unsigned p = 0; p < kPanels; ++p) {
+      if (at.panel + p >= at.end) break;
+#pragma unroll
+      for (unsigned n = 0; n < kN; ++n) {
+        const unsigned tile = n < last_tile ? n : last_tile;
+        __pipeline_memcpy_async(to + (p * kN + n) * kActBytes,
+                                from + p * kActBytes + static_cast<size_t>(tile) * k * 16, 16);
+      }
+    }
+  };
+  const auto step_ahead = [&] {
+    const unsigned task = ahead.task;
+    advance(ahead);
+    if (ahead.task != task) entered = false;
+  };
+
+  let_next_start();
+  const Cursor start = ahead;
+  for (unsigned s = 0; s < R::kStages - 1; ++s) {
+    if (ahead.task >= end_task) break;
+    fetch_weights(memory + s * R::kStage);
+    keep_small(memory + s * R::kStage);
+    step_ahead();
+  }
+  wait_for_previous();
+  Cursor at = start;
+  for (unsigned s = 0; s < R::kStages - 1; ++s) {
+    if (at.task < end_task) fetch_activations(memory + s * R::kStage, at), advance(at);
+    __pipeline_commit();
+  }
+  const unsigned n_tokens = static_cast<unsigned>(rows_of(a.tokens));
+
+  float sums[kTiles][kN][4] = {};
+  const auto multiply = [&](const unsigned char* stage, auto of) {
+    constexpr unsigned kRun = decltype(of)::value;
+    constexpr unsigned kUnits = 64 / F::kUnit;  // of a lane
+    const unsigned unit = t * kUnits + kRun % kUnits, phase = unit % F::kUnitsPerBlock, part = kRun / kUnits;
+    const auto columns = [&](unsigned row) {
+      return Columns<F>(F::load(S{stage + own_panel * S::kBytes, first_row + row + g}, unit), phase, part);
+    };
+    const Columns<F> rows[kTiles][2] = {{columns(0), columns(8)}, {columns(16), columns(24)}};
+    const uint4* x =
+        reinterpret_cast<const uint4*>(stage + R::kActs + own_panel * kN * kActBytes) + kRun * 4 * 32 + lane;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {  // 8 columns of each lane
+      uint4 b[kN];
+#pragma unroll
+      for (int n = 0; n < kN; ++n) b[n] = x[n * (kActBytes / 16) + j * 32];
+#pragma unroll
+      for (unsigned i = 0; i < kTiles; ++i) {
+#pragma unroll
+        for (int s = 0; s < 2; ++s) {
+          uint32_t w[4];
+          rows[i][0].four(2 * j + s, w[0], w[2]);
+          rows[i][1].four(2 * j + s, w[1], w[3]);
+#pragma unroll
+          for (int n = 0; n < kN; ++n) mma(sums[i][n], w, s == 0 ? b[n].x : b[n].z, s == 0 ? b[n].y : b[n].w);
+        }
+      }
+    }
+  };
+
+  // A task's sums, by way of a stage that all warps are done with.
+  const auto finish = [&](unsigned task, float* parts) {
+    constexpr unsigned kParts = kRuns * kPanels, kPart = kN * 8 * kSumStride;
+    __syncthreads();
+#pragma unroll
+    for (unsigned i = 0; i < kTiles; ++i) {
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+        float* to = parts + (own_panel * kRuns + run) * kPart + (n * 8 + 2 * t) * kSumStride + first_row + i * 16 + g;
+        to[0] = sums[i][n][0], to[kSumStride] = sums[i][n][1];
+        to[8] = sums[i][n][2], to[kSumStride + 8] = sums[i][n][3];
+#pragma unroll
+        for (float& sum : sums[i][n]) sum = 0;
+      }
+    }
+    __syncthreads();
+    const auto sum_of = [](const float* from, unsigned n, unsigned stride, auto load) {
+      float4 sum = {};
+#pragma unroll 8
+      for (unsigned i = 0; i < n; ++i) {
+        const float4 x = load(reinterpret_cast<const float4*>(from + i * stride));
+        sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
+      }
+      return sum;
+    };
+    const auto own = [&](unsigned token, unsigned row) {  // four rows
+      return sum_of(parts + token * kSumStride + row, kParts, kPart, [](const float4* x) { return *x; });
+    };
+    const unsigned group = task / splits;
+    const auto store_all = [&](auto rows_of_token) {
+      for (unsigned item = tid; item < n_tokens * (kOut / 4); item += kThreadsEach) {
+        const unsigned token = item / (kOut / 4), out = item % (kOut / 4) * 4;
+        const unsigned row = kGated ? out / 16 * 32 + out % 16 : out;
+        const float4 v = rows_of_token(token, row), gate = kGated ? rows_of_token(token, row + 16) : float4{};
+        const float by = a.fragments.unscale[token];
+        const int64_t at = static_cast<int64_t>(group) * kOut + out;
+        if (at < n_out) store<kGated>(a, token, at, v.x * by, gate.x * by);
+        if (at + 1 < n_out) store<kGated>(a, token, at + 1, v.y * by, gate.y * by);
+        if (at + 2 < n_out) store<kGated>(a, token, at + 2, v.z * by, gate.z * by);
+        if (at + 3 < n_out) store<kGated>(a, token, at + 3, v.w * by, gate.w * by);
+      }
+    };
+    if (splits == 1) return store_all(own);
+    constexpr unsigned kShared = kStagedTokens * kRows;  // of a task: [token][row]
+    float* mine = a.partial + static_cast<size_t>(task) * kShared;
+    for (unsigned item = tid; item < n_tokens * (kRows / 4); item += kThreadsEach) {
+      reinterpret_cast<float4*>(mine)[item] = own(item / (kRows / 4), item % (kRows / 4) * 4);
+    }
+    __threadfence();
+    __syncthreads();
+    if (tid == 0) {
+      is_last = atomicInc(a.arrivals + group, splits - 1) == splits - 1;
+      __threadfence();
+    }
+    __syncthreads();
+    if (!is_last) return;
+    const float* all = a.partial + static_cast<size_t>(group) * splits * kShared;
+    store_all([&](unsigned token, unsigned row) {
+      return sum_of(all + token * kRows + row, splits, kShared, [](const float4* x) { return __ldcg(x); });
+    });
+  };
+
+  unsigned stage = 0, ahead_stage = R::kStages - 1;
+  at = start;
+  while (at.task < end_task) {
+    __pipeline_wait_prior(R::kStages - 2);
+    __syncthreads();
+    const bool fetches = ahead.task < end_task;
+    if (fetches) {
+      fetch_weights(memory + ahead_stage * R::kStage);
+      fetch_activations(memory + ahead_stage * R::kStage, ahead);
+      step_ahead();
+    }
+    __pipeline_commit();
+    if (kPanels == 1 || at.panel + own_panel < at.end) {
+      if (run == 0) multiply(memory + stage * R::kStage, std::integral_constant<unsigned, 0>{});
+      else multiply(memory + stage * R::kStage, std::integral_constant<unsigned, 1>{});
+    }
+    if (fetches) keep_small(memory + ahead_stage * R::kStage);
+    const unsigned task = at.task;
+    advance(at);
+    if (at.task != task) finish(task, reinterpret_cast<float*>(memory + stage * R::kStage));
+    stage = stage + 1 == R::kStages ? 0 : stage + 1;
+    ahead_stage = ahead_stage + 1 == R::kStages ? 0 : ahead_stage + 1;
+  }
+}
+
+int attribute(cudaDeviceAttr which) {
+  int device = 0, value = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&value, which, device);
+  return value;
+}
+
+template <typename F, int kN, bool kGated>
+bool launch_tiles(const GemvArgs& a, cudaStream_t stream) {
+  using R = Ring<F, kN, kGated>;
+  constexpr int kShared = R::kStages * R::kStage;
+  constexpr int64_t kOut = R::Split::kRows / (kGated ? 2 : 1);
+  const int64_t n_out = a.weights.rows() / (kGated ? 2 : 1), groups = (n_out + kOut - 1) / kOut;
+  const auto kernel = staged<F, kN, kGated>;
+  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared) != cudaSuccess) {
+    cudaGetLastError();
+    return false;
+  }
+  cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+  int resident = 0;
+  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreadsEach, kShared);
+  if (resident < 1) return false;
+  const int64_t most = int64_t{sm_count()} * (resident < kResident ? resident : kResident);
+  const int64_t steps = (a.weights.k / kPanel + R::Split::kPanels - 1) / R::Split::kPanels, fit = most / groups;
+  const int64_t splits = groups > kArrivals || fit < 1 ? 1 : fit < steps ? fit : steps;
+  const int64_t tasks = groups * splits;
+  if (tasks > UINT32_MAX) return false;
+  launch_dependent(kernel, dim3(static_cast<unsigned>(tasks < most ? tasks : most)), dim3(kThreadsEach), kShared,
+                   stream, a, static_cast<unsigned>(tasks), static_cast<unsigned>(splits));
+  return true;
+}
+
+}  // namespace
+
+size_t staged_scratch() {
+  return static_cast<size_t>(sm_count() * kResident) * kStagedTokens * kMostRows * sizeof(float);
+}
+
+bool launch_staged(const GemvArgs& a, cudaStream_t stream) {
+  if (attribute(cudaDevAttrComputeCapabilityMajor) < 8 || a.weights.k % kPanel != 0) return false;
+  if (a.fragments.x == nullptr || a.tokens.capacity > kStagedTokens) return false;
+  bool launched = false;
+  const auto launch = [&]<typename F, int kN>(F, std::integral_constant<int, kN>) {
+    launched = a.gated ? launch_tiles<F, kN, true>(a, stream) : launch_tiles<F, kN, false>(a, stream);
+  };
+  with_format(a.weights.type, [&]<typename F>(F format) {
+    if (a.tokens.capacity <= 8) launch(format, std::integral_constant<int, 1>{});
+    else if (a.tokens.capacity <= 16) launch(format, std::integral_constant<int, 2>{});
+    else launch(format, std::integral_constant<int, 4>{});
+  });
+  return launched;
+}
+
+}  // namespace weft::cuda
