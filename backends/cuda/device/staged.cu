@@ -10,12 +10,12 @@
 #include <utility>
 
 #include "backends/cuda/device/attention.h"
-#include "backends/cuda/device/epilogue.cuh"
 #include "backends/cuda/device/formats.cuh"
 #include "backends/cuda/device/halves.cuh"
 #include "backends/cuda/device/launch.cuh"
 #include "backends/cuda/device/mma.cuh"
 #include "backends/cuda/device/pdl.cuh"
+#include "backends/cuda/device/row_runs.cuh"
 
 namespace weft::cuda {
 namespace {
@@ -25,7 +25,6 @@ constexpr unsigned kRuns = 2;                               // of 32 columns, a 
 constexpr unsigned kTiles = 2;                              // of 16 rows, a warp; gated: up rows and their gate rows
 constexpr unsigned kPanel = 256;                            // columns
 constexpr unsigned kMostRows = 128;
-constexpr int kResident = 2;                    // blocks of an SM
 constexpr unsigned kSharedOfSm = 216 << 10;     // what their rings may take
 constexpr unsigned kActBytes = kPanel * 8 * 2;  // a panel of 8 tokens
 
@@ -37,6 +36,9 @@ struct Shape {
   static constexpr unsigned kSumStride =
       kRows + 4;  // of a token's sums in shared memory: no two of a store in one bank
 };
+/// Blocks of an SM.
+template <int kN>
+constexpr int kResident = kN == 1 ? 3 : 2;
 /// Where there are few activations they are read for few rows at a time, or else many blocks would have parts.
 template <int kN, bool kGated>
 constexpr int kRowWarps = kN == 1 && !kGated ? 1 : 4;
@@ -82,8 +84,8 @@ struct Ring {
   using Rows = Staged<F, Split::kRows>;
   static constexpr unsigned kActs = Split::kPanels * Rows::kBytes;  // where a stage's activations begin
   static constexpr unsigned kStage = kActs + Split::kPanels * kN * kActBytes;
-  static constexpr unsigned kStages = std::min(4U, kSharedOfSm / kResident / kStage);
-  static_assert(kStages >= 2 && kWarps / kRowWarps<kN, kGated> * kN * 8 * Split::kSumStride * sizeof(float) <= kStage);
+  static constexpr unsigned kFit = kSharedOfSm / kResident<kN> / kStage, kStages = kFit < 2 ? 2 : kFit > 4 ? 4 : kFit;
+  static_assert(kWarps / kRowWarps<kN, kGated> * kN * 8 * Split::kSumStride * sizeof(float) <= kStage);
 };
 
 /// f(i) for i in [0, n), each a constant.
@@ -95,13 +97,12 @@ __device__ void for_each(Call&& call) {
 
 /// kN: tiles of 8 tokens. A task is a part, of `splits`, of the columns of kRows rows; blocks have runs of tasks.
 template <typename F, int kN, bool kGated>
-__global__ void __launch_bounds__(kThreadsEach, kResident)
+__global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
     staged(const __grid_constant__ GemvArgs a, unsigned n_tasks, unsigned splits) {
   using R = Ring<F, kN, kGated>;
   using S = typename R::Rows;
   constexpr unsigned kRows = R::Split::kRows, kPanels = R::Split::kPanels, kSumStride = R::Split::kSumStride;
   extern __shared__ __align__(16) unsigned char memory[];  // the ring; of each stage weights, then activations
-  __shared__ PlaneStarts starts[kRows];                    // of the rows whose weights are asked for
   __shared__ bool is_last;
   const unsigned tid = threadIdx.x, lane = tid % 32, g = lane / 4, t = lane % 4;
   // This warp's: columns of a lane, panel of those at hand, rows.
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
   const unsigned k = static_cast<unsigned>(a.weights.k), each = k / kPanel;  // panels of a row
   const int64_t n_rows = a.weights.begin[a.weights.n_blocks], n_out = kGated ? n_rows / 2 : n_rows;
   constexpr unsigned kOut = kGated ? kRows / 2 : kRows;  // outputs of a task
-  const auto first_task = [&](uint64_t block) { return static_cast<unsigned>(block * n_tasks / gridDim.x); };
+  const auto first_task = [&](unsigned block) { return block * n_tasks / gridDim.x; };
   const auto first_panel = [&](unsigned split) { return split * each / splits; };
 
   /// A place in the block's tasks: some panels of one.
@@ -126,42 +127,42 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
     if (at.panel >= at.end) at = enter(at.task + 1);
   };
   Cursor ahead = enter(first_task(blockIdx.x));  // what is asked for next
-  bool entered = false;
-  uint16_t small[kPanels] = {};  // of a plane that cp.async cannot copy, for the stage asked for last
+  // Two threads ask for a row of a panel, 16 bytes in turn.
+  const unsigned turn = tid % 2, asked_row = tid / 2 % kRows, asked_panel = tid / 2 / kRows;
+  PlaneStarts starts;  // of that row
+  const auto enter_row = [&] {
+    if (ahead.task >= end_task) return;
+    const unsigned tile = asked_row / 16;  // gated: up and gate in turn
+    int64_t row =
+        static_cast<int64_t>(ahead.task / splits) * kOut + (kGated ? tile / 2 * 16 + asked_row % 16 : asked_row);
+    row = (row < n_out ? row : n_out - 1) + (kGated ? tile % 2 * n_out : 0);
+    const Place place = place_of(a.weights, row);
+    const int64_t blocks = k / (F::kUnit * F::kUnitsPerBlock);
+    const int64_t rows = a.weights.begin[place.block + 1] - a.weights.begin[place.block];
+    starts = moved<F>(plane_starts<F>(a.weights.block[place.block], rows * blocks), place.row * blocks);
+  };
+  enter_row();
+  uint16_t small = 0;  // of a plane that cp.async cannot copy, for the stage asked for last
   const auto fetch_weights = [&](unsigned char* stage) {
-    if (!entered) {
-      __syncthreads();
-      if (tid < kRows) {
-        const unsigned tile = tid / 16;  // gated: up and gate in turn
-        int64_t row = static_cast<int64_t>(ahead.task / splits) * kOut + (kGated ? tile / 2 * 16 + tid % 16 : tid);
-        row = (row < n_out ? row : n_out - 1) + (kGated ? tile % 2 * n_out : 0);
-        const Place place = place_of(a.weights, row);
-        const int64_t blocks = k / (F::kUnit * F::kUnitsPerBlock);
-        const int64_t rows = a.weights.begin[place.block + 1] - a.weights.begin[place.block];
-        starts[tid] = moved<F>(plane_starts<F>(a.weights.block[place.block], rows * blocks), place.row * blocks);
-      }
-      __syncthreads();
-      entered = true;
-    }
+    const unsigned panel = ahead.panel + asked_panel;
+    if (panel >= ahead.end) return;
     for_each<S::kPlanes>([&](auto plane) {
-      constexpr unsigned kCopy = S::copy(plane), kBytes = S::bytes(plane), kPieces = kBytes / kCopy;
-      if constexpr (kCopy == 2) {
-        static_assert(kPieces == 1);
-#pragma unroll
-        for (unsigned p = 0; p < kPanels; ++p) {
-          if (tid < kRows && ahead.panel + p < ahead.end)
-            small[p] = load2(starts[tid].at[plane] + (ahead.panel + p) * kBytes);
-        }
+      constexpr unsigned kCopy = S::copy(plane), kBytes = S::bytes(plane), kCopies = kBytes / kCopy;
+      const uint8_t* from = starts.at[plane] + panel * kBytes;
+      unsigned char* to = stage + asked_panel * S::kBytes + S::begin(plane) + asked_row * S::stride(plane);
+      if constexpr (kCopies == 1) {
+        if (turn != 0) return;
+        if constexpr (kCopy == 2) small = load2(from);
+        else __pipeline_memcpy_async(to, from, kCopy);
       } else {
-        constexpr unsigned kCopies = kPanels * kRows * kPieces;
+        static_assert(kCopy == 16);
+        // Pairs of an odd number begin where 32 bytes do.
+        const unsigned first = kCopies % 2 * (panel % 2) * 16, own = first + turn * 16;
 #pragma unroll
-        for (unsigned i = 0; i < kCopies; i += kThreadsEach) {
-          const unsigned copy = i + tid, row = copy / kPieces % kRows, p = copy / kPieces / kRows;
-          const unsigned piece = copy % kPieces * kCopy;
-          if (i + kThreadsEach > kCopies && copy >= kCopies) break;
-          if (ahead.panel + p >= ahead.end) break;
-          __pipeline_memcpy_async(stage + p * S::kBytes + S::begin(plane) + row * S::stride(plane) + piece,
-                                  starts[row].at[plane] + (ahead.panel + p) * kBytes + piece, kCopy);
+        for (unsigned i = 0; i < kCopies / 2; ++i) __pipeline_memcpy_async(to + own + i * 32, from + own + i * 32, 16);
+        if (kCopies % 2 != 0 && turn == 0) {
+          const unsigned left = first == 0 ? kBytes - 16 : 0;
+          __pipeline_memcpy_async(to + left, from + left, 16);
         }
       }
     });
@@ -169,33 +170,29 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
   const auto keep_small = [&](unsigned char* stage) {
     for_each<S::kPlanes>([&](auto plane) {
       if constexpr (S::copy(plane) == 2) {
-        if (tid >= kRows) return;
-#pragma unroll
-        for (unsigned p = 0; p < kPanels; ++p) {
-          *reinterpret_cast<uint16_t*>(stage + p * S::kBytes + S::begin(plane) + tid * S::stride(plane)) = small[p];
-        }
+        unsigned char* to = stage + asked_panel * S::kBytes + S::begin(plane) + asked_row * S::stride(plane);
+        if (turn == 0) *reinterpret_cast<uint16_t*>(to) = small;
       }
     });
   };
-  const unsigned last_tile = static_cast<unsigned>(a.tokens.capacity + 7) / 8 - 1;
+  const auto* own_x = reinterpret_cast<const unsigned char*>(a.fragments.x) + tid * 16;
   const auto fetch_activations = [&](unsigned char* stage, const Cursor& at) {
     unsigned char* to = stage + R::kActs + tid * 16;
-    const auto* from = reinterpret_cast<const unsigned char*>(a.fragments.x) + at.panel * kActBytes + tid * 16;
+    const unsigned char* from = own_x + at.panel * kActBytes;
 #pragma unroll
-    for (unsigned p = 0; p < kPanels; ++p) {
-      if (at.panel + p >= at.end) break;
+    for (unsigned n = 0; n < kN; ++n) {
 #pragma unroll
-      for (unsigned n = 0; n < kN; ++n) {
-        const unsigned tile = n < last_tile ? n : last_tile;
-        __pipeline_memcpy_async(to + (p * kN + n) * kActBytes,
-                                from + p * kActBytes + static_cast<size_t>(tile) * k * 16, 16);
+      for (unsigned p = 0; p < kPanels; ++p) {
+        if (p > 0 && at.panel + p >= at.end) break;
+        __pipeline_memcpy_async(to + (p * kN + n) * kActBytes, from + p * kActBytes, 16);
       }
+      from += static_cast<size_t>(k) * 16;
     }
   };
   const auto step_ahead = [&] {
     const unsigned task = ahead.task;
     advance(ahead);
-    if (ahead.task != task) entered = false;
+    if (ahead.task != task) enter_row();
   };
 
   let_next_start();
@@ -273,37 +270,40 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
       return sum_of(parts + token * kSumStride + row, kParts, kPart, [](const float4* x) { return *x; });
     };
     const unsigned group = task / splits;
-    const auto store_all = [&](auto rows_of_token) {
-      for (unsigned item = tid; item < n_tokens * (kOut / 4); item += kThreadsEach) {
-        const unsigned token = item / (kOut / 4), out = item % (kOut / 4) * 4;
-        const unsigned row = kGated ? out / 16 * 32 + out % 16 : out;
-        const float4 v = rows_of_token(token, row), gate = kGated ? rows_of_token(token, row + 16) : float4{};
-        const float by = a.fragments.unscale[token];
-        const int64_t at = static_cast<int64_t>(group) * kOut + out;
-        if (at < n_out) store<kGated>(a, token, at, v.x * by, gate.x * by);
-        if (at + 1 < n_out) store<kGated>(a, token, at + 1, v.y * by, gate.y * by);
-        if (at + 2 < n_out) store<kGated>(a, token, at + 2, v.z * by, gate.z * by);
-        if (at + 3 < n_out) store<kGated>(a, token, at + 3, v.w * by, gate.w * by);
-      }
-    };
-    if (splits == 1) return store_all(own);
     constexpr unsigned kShared = kStagedTokens * kRows;  // of a task: [token][row]
-    float* mine = a.partial + static_cast<size_t>(task) * kShared;
-    for (unsigned item = tid; item < n_tokens * (kRows / 4); item += kThreadsEach) {
-      reinterpret_cast<float4*>(mine)[item] = own(item / (kRows / 4), item % (kRows / 4) * 4);
-    }
-    __threadfence();
-    __syncthreads();
-    if (tid == 0) {
-      is_last = atomicInc(a.arrivals + group, splits - 1) == splits - 1;
-      __threadfence();
-    }
-    __syncthreads();
-    if (!is_last) return;
     const float* all = a.partial + static_cast<size_t>(group) * splits * kShared;
-    store_all([&](unsigned token, unsigned row) {
-      return sum_of(all + token * kRows + row, splits, kShared, [](const float4* x) { return __ldcg(x); });
-    });
+    if (splits > 1) {
+      float* mine = a.partial + static_cast<size_t>(task) * kShared;
+      for (unsigned item = tid; item < n_tokens * (kRows / 4); item += kThreadsEach) {
+        reinterpret_cast<float4*>(mine)[item] = own(item / (kRows / 4), item % (kRows / 4) * 4);
+      }
+      __threadfence();
+      __syncthreads();
+      if (tid == 0) {
+        is_last = atomicInc(a.arrivals + group, splits - 1) == splits - 1;
+        __threadfence();
+      }
+      __syncthreads();
+      if (!is_last) return;
+    }
+    constexpr unsigned kRuns4 = kOut / 4, kItems = (kN * 8 * kRuns4 + kThreadsEach - 1) / kThreadsEach;
+    RowRun items[kItems];
+#pragma unroll
+    for (unsigned i = 0; i < kItems; ++i) {
+      const unsigned item = i * kThreadsEach + tid, out = item % kRuns4 * 4;
+      const unsigned row = kGated ? out / 16 * 32 + out % 16 : out;
+      RowRun& to = items[i];
+      to.token = item / kRuns4;
+      to.row = to.token < n_tokens ? static_cast<int64_t>(group) * kOut + out : n_out;
+      const auto four = [&](unsigned of) {
+        if (to.row >= n_out) return float4{};
+        if (splits == 1) return own(to.token, of);
+        return sum_of(all + to.token * kRows + of, splits, kShared, [](const float4* x) { return __ldcg(x); });
+      };
+      const float4 v = four(row), gate = kGated ? four(row + 16) : float4{};
+      to.set(v, gate, to.row < n_out ? a.fragments.unscale[to.token] : 0.0f);
+    }
+    store_runs<kGated>(a, items);
   };
 
   unsigned stage = 0, ahead_stage = R::kStages - 1;
@@ -353,20 +353,21 @@ bool launch_tiles(const GemvArgs& a, cudaStream_t stream) {
   int resident = 0;
   cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreadsEach, kShared);
   if (resident < 1) return false;
-  const int64_t most = int64_t{sm_count()} * (resident < kResident ? resident : kResident);
+  const int64_t most = int64_t{sm_count()} * (resident < kResident<kN> ? resident : kResident<kN>);
   const int64_t steps = (a.weights.k / kPanel + R::Split::kPanels - 1) / R::Split::kPanels, fit = most / groups;
   const int64_t splits = groups > kArrivals || fit < 1 ? 1 : fit < steps ? fit : steps;
   const int64_t tasks = groups * splits;
-  if (tasks > UINT32_MAX) return false;
-  launch_dependent(kernel, dim3(static_cast<unsigned>(tasks < most ? tasks : most)), dim3(kThreadsEach), kShared,
-                   stream, a, static_cast<unsigned>(tasks), static_cast<unsigned>(splits));
+  const int64_t blocks = tasks < most ? tasks : most;
+  if (tasks * (blocks + 1) > UINT32_MAX) return false;
+  launch_dependent(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreadsEach), kShared, stream, a,
+                   static_cast<unsigned>(tasks), static_cast<unsigned>(splits));
   return true;
 }
 
 }  // namespace
 
 size_t staged_scratch() {
-  return static_cast<size_t>(sm_count() * kResident) * kStagedTokens * kMostRows * sizeof(float);
+  return static_cast<size_t>(sm_count() * kResident<4>) * kStagedTokens * kMostRows * sizeof(float);
 }
 
 bool launch_staged(const GemvArgs& a, cudaStream_t stream) {
