@@ -5,11 +5,10 @@
 // last adds the parts up, in order. Bound by memory, with some 2.7 instructions a weight for 8 tokens.
 #include "backends/cuda/device/staged.h"
 
-#include <cuda_pipeline.h>
-
 #include <utility>
 
 #include "backends/cuda/device/attention.h"
+#include "backends/cuda/device/bulk.cuh"
 #include "backends/cuda/device/formats.cuh"
 #include "backends/cuda/device/halves.cuh"
 #include "backends/cuda/device/launch.cuh"
@@ -38,38 +37,48 @@ struct Shape {
 };
 /// Blocks of an SM.
 template <int kN>
-constexpr int kResident = kN == 1 ? 3 : 2;
+constexpr int kResident = 2;
 /// Where there are few activations they are read for few rows at a time, or else many blocks would have parts.
 template <int kN, bool kGated>
 constexpr int kRowWarps = kN == 1 && !kGated ? 1 : 4;
 
-/// How kRows rows of a panel stand in shared memory: planes one after the other, rows apart so that few share banks.
-template <typename F, unsigned kRows>
+/// How kRows rows of kPanels panels stand in shared memory: planes one after the other, rows an odd number of 16 bytes
+/// apart, so that eight of them share no banks.
+template <typename F, unsigned kRows, unsigned kPanels>
 struct Staged {
   static constexpr int kPlanes = F::Fields::kPlanes;
-  /// Of a row, in a plane.
+  /// Of a row of a panel, in a plane.
   static constexpr unsigned bytes(int plane) {
     return F::Fields::of(plane) * static_cast<int>(kPanel) / (F::kUnit * F::kUnitsPerBlock);
   }
-  static constexpr unsigned stride(int plane) { return bytes(plane) + (bytes(plane) % 128 == 0 ? 16 : 0); }
+  static constexpr bool is_bulk(int plane) { return bytes(plane) % 16 == 0; }
+  static constexpr unsigned stride(int plane) { return (kPanels * bytes(plane) + 15) / 16 / 2 * 32 + 16; }
   static constexpr unsigned begin(int plane) {
     unsigned at = 0;
     for (int i = 0; i < plane; ++i) at += kRows * stride(i);
     return at;
   }
-  /// Of one cp.async; 2: too few for one.
-  static constexpr unsigned copy(int plane) {
-    return bytes(plane) % 16 == 0 ? 16 : bytes(plane) % 8 == 0 ? 8 : bytes(plane) % 4 == 0 ? 4 : 2;
-  }
   static constexpr unsigned kBytes = begin(kPlanes);
-  static_assert(kBytes % 16 == 0);
+  /// That the copy engine brings, of all rows of a panel.
+  static constexpr unsigned bulk_bytes() {
+    unsigned n = 0;
+    for (int i = 0; i < kPlanes; ++i) n += is_bulk(i) ? kRows * bytes(i) : 0;
+    return n;
+  }
+  /// The plane of fewer bytes than that takes, or -1.
+  static constexpr int small_plane() {
+    for (int i = 0; i < kPlanes; ++i) {
+      if (!is_bulk(i)) return i;
+    }
+    return -1;
+  }
 
-  const unsigned char* panel;
-  unsigned row;
+  const unsigned char* stage;
+  unsigned row, panel;
 
   template <typename T>
   __device__ T read(int plane, unsigned offset) const {
-    return *reinterpret_cast<const T*>(panel + begin(plane) + row * stride(plane) + offset);
+    return *reinterpret_cast<const T*>(stage + begin(plane) + row * stride(plane) + panel * bytes(plane) + offset);
   }
   __device__ uint4 load16(int plane, unsigned offset) const { return read<uint4>(plane, offset); }
   __device__ uint2 load8(int plane, unsigned offset) const { return read<uint2>(plane, offset); }
@@ -81,8 +90,8 @@ struct Staged {
 template <typename F, int kN, bool kGated>
 struct Ring {
   using Split = Shape<kRowWarps<kN, kGated>>;
-  using Rows = Staged<F, Split::kRows>;
-  static constexpr unsigned kActs = Split::kPanels * Rows::kBytes;  // where a stage's activations begin
+  using Rows = Staged<F, Split::kRows, Split::kPanels>;
+  static constexpr unsigned kActs = (Rows::kBytes + 127) / 128 * 128;  // where a stage's activations begin
   static constexpr unsigned kStage = kActs + Split::kPanels * kN * kActBytes;
   static constexpr unsigned kFit = kSharedOfSm / kResident<kN> / kStage, kStages = kFit < 2 ? 2 : kFit > 4 ? 4 : kFit;
   static_assert(kWarps / kRowWarps<kN, kGated> * kN * 8 * Split::kSumStride * sizeof(float) <= kStage);
@@ -99,10 +108,12 @@ __device__ void for_each(Call&& call) {
 template <typename F, int kN, bool kGated>
 __global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
     staged(const __grid_constant__ GemvArgs a, unsigned n_tasks, unsigned splits) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   using R = Ring<F, kN, kGated>;
   using S = typename R::Rows;
   constexpr unsigned kRows = R::Split::kRows, kPanels = R::Split::kPanels, kSumStride = R::Split::kSumStride;
-  extern __shared__ __align__(16) unsigned char memory[];  // the ring; of each stage weights, then activations
+  extern __shared__ __align__(128) unsigned char memory[];  // the ring; of each stage weights, then activations
+  __shared__ uint64_t barriers[R::kStages];                 // of the stages
   __shared__ bool is_last;
   const unsigned tid = threadIdx.x, lane = tid % 32, g = lane / 4, t = lane % 4;
   // This warp's: columns of a lane, panel of those at hand, rows.
@@ -127,14 +138,12 @@ __global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
     if (at.panel >= at.end) at = enter(at.task + 1);
   };
   Cursor ahead = enter(first_task(blockIdx.x));  // what is asked for next
-  // Two threads ask for a row of a panel, 16 bytes in turn.
-  const unsigned turn = tid % 2, asked_row = tid / 2 % kRows, asked_panel = tid / 2 / kRows;
-  PlaneStarts starts;  // of that row
+  // A thread asks for one row.
+  PlaneStarts starts;
   const auto enter_row = [&] {
-    if (ahead.task >= end_task) return;
-    const unsigned tile = asked_row / 16;  // gated: up and gate in turn
-    int64_t row =
-        static_cast<int64_t>(ahead.task / splits) * kOut + (kGated ? tile / 2 * 16 + asked_row % 16 : asked_row);
+    if (ahead.task >= end_task || tid >= kRows) return;
+    const unsigned tile = tid / 16;  // gated: up and gate in turn
+    int64_t row = static_cast<int64_t>(ahead.task / splits) * kOut + (kGated ? tile / 2 * 16 + tid % 16 : tid);
     row = (row < n_out ? row : n_out - 1) + (kGated ? tile % 2 * n_out : 0);
     const Place place = place_of(a.weights, row);
     const int64_t blocks = k / (F::kUnit * F::kUnitsPerBlock);
@@ -142,52 +151,41 @@ __global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
     starts = moved<F>(plane_starts<F>(a.weights.block[place.block], rows * blocks), place.row * blocks);
   };
   enter_row();
-  uint16_t small = 0;  // of a plane that cp.async cannot copy, for the stage asked for last
-  const auto fetch_weights = [&](unsigned char* stage) {
-    const unsigned panel = ahead.panel + asked_panel;
-    if (panel >= ahead.end) return;
+  constexpr int kSmall = S::small_plane();
+  using Small = std::conditional_t<kSmall >= 0 && S::bytes(kSmall < 0 ? 0 : kSmall) == 8, uint2, uint16_t>;
+  static_assert(kSmall < 0 || S::bytes(kSmall < 0 ? 0 : kSmall) == sizeof(Small));
+  Small small[kPanels] = {};  // of the plane that the copy engine cannot bring, for the stage asked for last
+  const auto fetch_weights = [&](unsigned s) {
+    const unsigned left = ahead.end - ahead.panel, n = left < kPanels ? left : kPanels;
+    if (tid == 0) expect_bytes(barriers + s, n * (S::bulk_bytes() + kN * kActBytes));
+    if (tid >= kRows) return;
     for_each<S::kPlanes>([&](auto plane) {
-      constexpr unsigned kCopy = S::copy(plane), kBytes = S::bytes(plane), kCopies = kBytes / kCopy;
-      const uint8_t* from = starts.at[plane] + panel * kBytes;
-      unsigned char* to = stage + asked_panel * S::kBytes + S::begin(plane) + asked_row * S::stride(plane);
-      if constexpr (kCopies == 1) {
-        if (turn != 0) return;
-        if constexpr (kCopy == 2) small = load2(from);
-        else __pipeline_memcpy_async(to, from, kCopy);
+      constexpr unsigned kBytes = S::bytes(plane);
+      const uint8_t* from = starts.at[plane] + ahead.panel * kBytes;
+      if constexpr (S::is_bulk(plane)) {
+        copy_bulk(memory + s * R::kStage + S::begin(plane) + tid * S::stride(plane), from, n * kBytes, barriers + s);
       } else {
-        static_assert(kCopy == 16);
-        // Pairs of an odd number begin where 32 bytes do.
-        const unsigned first = kCopies % 2 * (panel % 2) * 16, own = first + turn * 16;
 #pragma unroll
-        for (unsigned i = 0; i < kCopies / 2; ++i) __pipeline_memcpy_async(to + own + i * 32, from + own + i * 32, 16);
-        if (kCopies % 2 != 0 && turn == 0) {
-          const unsigned left = first == 0 ? kBytes - 16 : 0;
-          __pipeline_memcpy_async(to + left, from + left, 16);
+        for (unsigned p = 0; p < kPanels; ++p) {
+          if (p < n) small[p] = __ldg(reinterpret_cast<const Small*>(from) + p);
         }
       }
     });
   };
-  const auto keep_small = [&](unsigned char* stage) {
-    for_each<S::kPlanes>([&](auto plane) {
-      if constexpr (S::copy(plane) == 2) {
-        unsigned char* to = stage + asked_panel * S::kBytes + S::begin(plane) + asked_row * S::stride(plane);
-        if (turn == 0) *reinterpret_cast<uint16_t*>(to) = small;
-      }
-    });
-  };
-  const auto* own_x = reinterpret_cast<const unsigned char*>(a.fragments.x) + tid * 16;
-  const auto fetch_activations = [&](unsigned char* stage, const Cursor& at) {
-    unsigned char* to = stage + R::kActs + tid * 16;
-    const unsigned char* from = own_x + at.panel * kActBytes;
+  const auto keep_small = [&](unsigned s) {
+    if constexpr (kSmall >= 0) {
+      if (tid >= kRows) return;
+      auto* to = reinterpret_cast<Small*>(memory + s * R::kStage + S::begin(kSmall) + tid * S::stride(kSmall));
 #pragma unroll
-    for (unsigned n = 0; n < kN; ++n) {
-#pragma unroll
-      for (unsigned p = 0; p < kPanels; ++p) {
-        if (p > 0 && at.panel + p >= at.end) break;
-        __pipeline_memcpy_async(to + (p * kN + n) * kActBytes, from + p * kActBytes, 16);
-      }
-      from += static_cast<size_t>(k) * 16;
+      for (unsigned p = 0; p < kPanels; ++p) to[p] = small[p];
     }
+  };
+  const auto fetch_activations = [&](unsigned s, const Cursor& from) {
+    const unsigned left = from.end - from.panel, n = left < kPanels ? left : kPanels;
+    if (tid >= kN) return;  // a tile of 8 tokens each
+    const auto* x = reinterpret_cast<const unsigned char*>(a.fragments.x) + static_cast<size_t>(tid) * k * 16;
+    copy_bulk(memory + s * R::kStage + R::kActs + tid * kPanels * kActBytes, x + from.panel * kActBytes, n * kActBytes,
+              barriers + s);
   };
   const auto step_ahead = [&] {
     const unsigned task = ahead.task;
@@ -196,19 +194,19 @@ __global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
   };
 
   let_next_start();
+  if (tid == 0) {
+    for (uint64_t& barrier : barriers) init_barrier(&barrier);
+  }
+  __syncthreads();
   const Cursor start = ahead;
-  for (unsigned s = 0; s < R::kStages - 1; ++s) {
-    if (ahead.task >= end_task) break;
-    fetch_weights(memory + s * R::kStage);
-    keep_small(memory + s * R::kStage);
+  for (unsigned s = 0; s < R::kStages - 1 && ahead.task < end_task; ++s) {
+    fetch_weights(s);
+    keep_small(s);
     step_ahead();
   }
   wait_for_previous();
   Cursor at = start;
-  for (unsigned s = 0; s < R::kStages - 1; ++s) {
-    if (at.task < end_task) fetch_activations(memory + s * R::kStage, at), advance(at);
-    __pipeline_commit();
-  }
+  for (unsigned s = 0; s < R::kStages - 1 && at.task < end_task; ++s) fetch_activations(s, at), advance(at);
   const unsigned n_tokens = static_cast<unsigned>(rows_of(a.tokens));
 
   float sums[kTiles][kN][4] = {};
@@ -217,16 +215,15 @@ __global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
     constexpr unsigned kUnits = 64 / F::kUnit;  // of a lane
     const unsigned unit = t * kUnits + kRun % kUnits, phase = unit % F::kUnitsPerBlock, part = kRun / kUnits;
     const auto columns = [&](unsigned row) {
-      return Columns<F>(F::load(S{stage + own_panel * S::kBytes, first_row + row + g}, unit), phase, part);
+      return Columns<F>(F::load(S{stage, first_row + row + g, own_panel}, unit), phase, part);
     };
     const Columns<F> rows[kTiles][2] = {{columns(0), columns(8)}, {columns(16), columns(24)}};
-    const uint4* x =
-        reinterpret_cast<const uint4*>(stage + R::kActs + own_panel * kN * kActBytes) + kRun * 4 * 32 + lane;
+    const uint4* x = reinterpret_cast<const uint4*>(stage + R::kActs + own_panel * kActBytes) + kRun * 4 * 32 + lane;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {  // 8 columns of each lane
       uint4 b[kN];
 #pragma unroll
-      for (int n = 0; n < kN; ++n) b[n] = x[n * (kActBytes / 16) + j * 32];
+      for (int n = 0; n < kN; ++n) b[n] = x[n * (kPanels * kActBytes / 16) + j * 32];
 #pragma unroll
       for (unsigned i = 0; i < kTiles; ++i) {
 #pragma unroll
@@ -306,29 +303,32 @@ __global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
     store_runs<kGated>(a, items);
   };
 
-  unsigned stage = 0, ahead_stage = R::kStages - 1;
+  unsigned stage = 0, ahead_stage = R::kStages - 1, parity = 0;
   at = start;
   while (at.task < end_task) {
-    __pipeline_wait_prior(R::kStages - 2);
-    __syncthreads();
+    __syncthreads();  // all are done with the stage before this one
     const bool fetches = ahead.task < end_task;
     if (fetches) {
-      fetch_weights(memory + ahead_stage * R::kStage);
-      fetch_activations(memory + ahead_stage * R::kStage, ahead);
+      fetch_weights(ahead_stage);
+      fetch_activations(ahead_stage, ahead);
       step_ahead();
     }
-    __pipeline_commit();
+    wait_bytes(barriers + stage, parity);
     if (kPanels == 1 || at.panel + own_panel < at.end) {
       if (run == 0) multiply(memory + stage * R::kStage, std::integral_constant<unsigned, 0>{});
       else multiply(memory + stage * R::kStage, std::integral_constant<unsigned, 1>{});
     }
-    if (fetches) keep_small(memory + ahead_stage * R::kStage);
+    if (fetches) keep_small(ahead_stage);
     const unsigned task = at.task;
     advance(at);
-    if (at.task != task) finish(task, reinterpret_cast<float*>(memory + stage * R::kStage));
-    stage = stage + 1 == R::kStages ? 0 : stage + 1;
+    if (at.task != task) {
+      finish(task, reinterpret_cast<float*>(memory + stage * R::kStage));
+      release_to_bulk();
+    }
+    if (++stage == R::kStages) stage = 0, parity ^= 1;
     ahead_stage = ahead_stage + 1 == R::kStages ? 0 : ahead_stage + 1;
   }
+#endif
 }
 
 int attribute(cudaDeviceAttr which) {
@@ -371,7 +371,7 @@ size_t staged_scratch() {
 }
 
 bool launch_staged(const GemvArgs& a, cudaStream_t stream) {
-  if (attribute(cudaDevAttrComputeCapabilityMajor) < 8 || a.weights.k % kPanel != 0) return false;
+  if (attribute(cudaDevAttrComputeCapabilityMajor) < 9 || a.weights.k % kPanel != 0) return false;
   if (a.fragments.x == nullptr || a.tokens.capacity > kStagedTokens) return false;
   bool launched = false;
   const auto launch = [&]<typename F, int kN>(F, std::integral_constant<int, kN>) {
