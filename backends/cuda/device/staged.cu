@@ -138,12 +138,15 @@ __global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
     if (at.panel >= at.end) at = enter(at.task + 1);
   };
   Cursor ahead = enter(first_task(blockIdx.x));  // what is asked for next
-  // A thread asks for one row.
+  // The first threads of each warp ask for a row each: one after the other, the hardware has it so.
+  constexpr unsigned kOwn = kRows / kWarps;
+  const bool asks = lane < kOwn;
+  const unsigned asked = tid / 32 * kOwn + lane;
   PlaneStarts starts;
   const auto enter_row = [&] {
-    if (ahead.task >= end_task || tid >= kRows) return;
-    const unsigned tile = tid / 16;  // gated: up and gate in turn
-    int64_t row = static_cast<int64_t>(ahead.task / splits) * kOut + (kGated ? tile / 2 * 16 + tid % 16 : tid);
+    if (ahead.task >= end_task || !asks) return;
+    const unsigned tile = asked / 16;  // gated: up and gate in turn
+    int64_t row = static_cast<int64_t>(ahead.task / splits) * kOut + (kGated ? tile / 2 * 16 + asked % 16 : asked);
     row = (row < n_out ? row : n_out - 1) + (kGated ? tile % 2 * n_out : 0);
     const Place place = place_of(a.weights, row);
     const int64_t blocks = k / (F::kUnit * F::kUnitsPerBlock);
@@ -158,12 +161,12 @@ __global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
   const auto fetch_weights = [&](unsigned s) {
     const unsigned left = ahead.end - ahead.panel, n = left < kPanels ? left : kPanels;
     if (tid == 0) expect_bytes(barriers + s, n * (S::bulk_bytes() + kN * kActBytes));
-    if (tid >= kRows) return;
+    if (!asks) return;
     for_each<S::kPlanes>([&](auto plane) {
       constexpr unsigned kBytes = S::bytes(plane);
       const uint8_t* from = starts.at[plane] + ahead.panel * kBytes;
       if constexpr (S::is_bulk(plane)) {
-        copy_bulk(memory + s * R::kStage + S::begin(plane) + tid * S::stride(plane), from, n * kBytes, barriers + s);
+        copy_bulk(memory + s * R::kStage + S::begin(plane) + asked * S::stride(plane), from, n * kBytes, barriers + s);
       } else {
 #pragma unroll
         for (unsigned p = 0; p < kPanels; ++p) {
@@ -174,8 +177,8 @@ __global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
   };
   const auto keep_small = [&](unsigned s) {
     if constexpr (kSmall >= 0) {
-      if (tid >= kRows) return;
-      auto* to = reinterpret_cast<Small*>(memory + s * R::kStage + S::begin(kSmall) + tid * S::stride(kSmall));
+      if (!asks) return;
+      auto* to = reinterpret_cast<Small*>(memory + s * R::kStage + S::begin(kSmall) + asked * S::stride(kSmall));
 #pragma unroll
       for (unsigned p = 0; p < kPanels; ++p) to[p] = small[p];
     }
