@@ -39,6 +39,15 @@ __device__ inline void copy_bulk(void* to, const void* from, uint32_t bytes, uin
                "l"(from), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
 }
+/// Of a matrix as `map` (CUtensorMap) cuts it, the box whose first element is (column, row); to: 128-byte aligned.
+__device__ inline void copy_box(void* to, const void* map, uint32_t column, uint32_t row, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
+          shared_address(to)),
+      "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier))
+      : "memory");
+}
+__device__ inline void prefetch_map(const void* map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
 /// What this thread has read and written may be overwritten by the copy engine, after a barrier of the block.
 __device__ inline void release_to_bulk() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 #endif

@@ -5,6 +5,8 @@
 // last adds the parts up, in order. Bound by memory, with some 2.7 instructions a weight for 8 tokens.
 #include "backends/cuda/device/staged.h"
 
+#include <cuda.h>
+
 #include <utility>
 
 #include "backends/cuda/device/attention.h"
@@ -42,8 +44,7 @@ constexpr int kResident = 2;
 template <int kN, bool kGated>
 constexpr int kRowWarps = kN == 1 && !kGated ? 1 : 4;
 
-/// How kRows rows of kPanels panels stand in shared memory: planes one after the other, rows an odd number of 16 bytes
-/// apart, so that eight of them share no banks.
+/// How kRows rows of kPanels panels stand in shared memory: planes one after the other, rows without gaps.
 template <typename F, unsigned kRows, unsigned kPanels>
 struct Staged {
   static constexpr int kPlanes = F::Fields::kPlanes;
@@ -52,17 +53,18 @@ struct Staged {
     return F::Fields::of(plane) * static_cast<int>(kPanel) / (F::kUnit * F::kUnitsPerBlock);
   }
   static constexpr bool is_bulk(int plane) { return bytes(plane) % 16 == 0; }
-  static constexpr unsigned stride(int plane) { return (kPanels * bytes(plane) + 15) / 16 / 2 * 32 + 16; }
+  static constexpr unsigned stride(int plane) { return kPanels * bytes(plane); }
   static constexpr unsigned begin(int plane) {
     unsigned at = 0;
     for (int i = 0; i < plane; ++i) at += kRows * stride(i);
     return at;
   }
   static constexpr unsigned kBytes = begin(kPlanes);
-  /// That the copy engine brings, of all rows of a panel.
+  static_assert(kBytes % 128 == 0);
+  /// That the copy engine brings, a time, columns past the last as zeros.
   static constexpr unsigned bulk_bytes() {
     unsigned n = 0;
-    for (int i = 0; i < kPlanes; ++i) n += is_bulk(i) ? kRows * bytes(i) : 0;
+    for (int i = 0; i < kPlanes; ++i) n += is_bulk(i) ? kRows * stride(i) : 0;
     return n;
   }
   /// The plane of fewer bytes than that takes, or -1.
@@ -104,10 +106,17 @@ __device__ void for_each(Call&& call) {
   (std::make_integer_sequence<int, n>{});
 }
 
+/// The planes of each row block as the copy engine takes them.
+template <typename F>
+struct Maps {
+  CUtensorMap of[kMaxBlocks][F::Fields::kPlanes];
+};
+
 /// kN: tiles of 8 tokens. A task is a part, of `splits`, of the columns of kRows rows; blocks have runs of tasks.
 template <typename F, int kN, bool kGated>
 __global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
-    staged(const __grid_constant__ GemvArgs a, unsigned n_tasks, unsigned splits) {
+    staged(const __grid_constant__ GemvArgs a, const __grid_constant__ Maps<F> maps, unsigned n_tasks,
+           unsigned splits) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   using R = Ring<F, kN, kGated>;
   using S = typename R::Rows;
@@ -138,67 +147,77 @@ __global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
     if (at.panel >= at.end) at = enter(at.task + 1);
   };
   Cursor ahead = enter(first_task(blockIdx.x));  // what is asked for next
-  // The first threads of each warp ask for a row each: one after the other, the hardware has it so.
-  constexpr unsigned kOwn = kRows / kWarps;
-  const bool asks = lane < kOwn;
-  const unsigned asked = tid / 32 * kOwn + lane;
-  PlaneStarts starts;
-  const auto enter_row = [&] {
-    if (ahead.task >= end_task || !asks) return;
-    const unsigned tile = asked / 16;  // gated: up and gate in turn
-    int64_t row = static_cast<int64_t>(ahead.task / splits) * kOut + (kGated ? tile / 2 * 16 + asked % 16 : asked);
-    row = (row < n_out ? row : n_out - 1) + (kGated ? tile % 2 * n_out : 0);
+  // Up rows stand before their gate rows.
+  constexpr unsigned kBoxes = kGated ? 2 : 1;
+  Place boxes[kBoxes];  // where the rows of the task begin
+  PlaneStarts starts;   // of a row each of kRows threads
+  const auto enter_rows = [&] {
+    if (ahead.task >= end_task) return;
+    const int64_t first_out = static_cast<int64_t>(ahead.task / splits) * kOut;
+#pragma unroll
+    for (unsigned i = 0; i < kBoxes; ++i) boxes[i] = place_of(a.weights, first_out + i * n_out);
+    if (S::small_plane() < 0 || tid >= kRows) return;
+    const int64_t out = first_out + tid % kOut, row = (out < n_out ? out : n_out - 1) + tid / kOut * n_out;
     const Place place = place_of(a.weights, row);
     const int64_t blocks = k / (F::kUnit * F::kUnitsPerBlock);
     const int64_t rows = a.weights.begin[place.block + 1] - a.weights.begin[place.block];
     starts = moved<F>(plane_starts<F>(a.weights.block[place.block], rows * blocks), place.row * blocks);
   };
-  enter_row();
+  enter_rows();
   constexpr int kSmall = S::small_plane();
   using Small = std::conditional_t<kSmall >= 0 && S::bytes(kSmall < 0 ? 0 : kSmall) == 8, uint2, uint16_t>;
   static_assert(kSmall < 0 || S::bytes(kSmall < 0 ? 0 : kSmall) == sizeof(Small));
   Small small[kPanels] = {};  // of the plane that the copy engine cannot bring, for the stage asked for last
   const auto fetch_weights = [&](unsigned s) {
     const unsigned left = ahead.end - ahead.panel, n = left < kPanels ? left : kPanels;
-    if (tid == 0) expect_bytes(barriers + s, n * (S::bulk_bytes() + kN * kActBytes));
-    if (!asks) return;
+    if (tid == 0) expect_bytes(barriers + s, S::bulk_bytes() + n * kN * kActBytes);
     for_each<S::kPlanes>([&](auto plane) {
       constexpr unsigned kBytes = S::bytes(plane);
-      const uint8_t* from = starts.at[plane] + ahead.panel * kBytes;
+      unsigned char* to = memory + s * R::kStage + S::begin(plane);
       if constexpr (S::is_bulk(plane)) {
-        copy_bulk(memory + s * R::kStage + S::begin(plane) + asked * S::stride(plane), from, n * kBytes, barriers + s);
-      } else {
+        if (tid != 0) return;
+#pragma unroll
+        for (unsigned i = 0; i < kBoxes; ++i) {
+          copy_box(to + i * kOut * S::stride(plane), &maps.of[boxes[i].block][plane], ahead.panel * (kBytes / 4),
+                   static_cast<uint32_t>(boxes[i].row), barriers + s);
+        }
+      } else if (tid < kRows) {  // too few bytes for the engine
+        const auto* from = reinterpret_cast<const Small*>(starts.at[plane] + ahead.panel * kBytes);
 #pragma unroll
         for (unsigned p = 0; p < kPanels; ++p) {
-          if (p < n) small[p] = __ldg(reinterpret_cast<const Small*>(from) + p);
+          if (p < n) small[p] = __ldg(from + p);
         }
       }
     });
   };
   const auto keep_small = [&](unsigned s) {
     if constexpr (kSmall >= 0) {
-      if (!asks) return;
-      auto* to = reinterpret_cast<Small*>(memory + s * R::kStage + S::begin(kSmall) + asked * S::stride(kSmall));
+      if (tid >= kRows) return;
+      auto* to = reinterpret_cast<Small*>(memory + s * R::kStage + S::begin(kSmall) + tid * S::stride(kSmall));
 #pragma unroll
       for (unsigned p = 0; p < kPanels; ++p) to[p] = small[p];
     }
   };
   const auto fetch_activations = [&](unsigned s, const Cursor& from) {
     const unsigned left = from.end - from.panel, n = left < kPanels ? left : kPanels;
-    if (tid >= kN) return;  // a tile of 8 tokens each
-    const auto* x = reinterpret_cast<const unsigned char*>(a.fragments.x) + static_cast<size_t>(tid) * k * 16;
-    copy_bulk(memory + s * R::kStage + R::kActs + tid * kPanels * kActBytes, x + from.panel * kActBytes, n * kActBytes,
-              barriers + s);
+    if (tid != 0) return;
+    const auto* x = reinterpret_cast<const unsigned char*>(a.fragments.x) + from.panel * kActBytes;
+    unsigned char* to = memory + s * R::kStage + R::kActs;
+#pragma unroll
+    for (unsigned i = 0; i < kN; ++i) {  // a tile of 8 tokens each
+      copy_bulk(to + i * kPanels * kActBytes, x + static_cast<size_t>(i) * k * 16, n * kActBytes, barriers + s);
+    }
   };
   const auto step_ahead = [&] {
     const unsigned task = ahead.task;
     advance(ahead);
-    if (ahead.task != task) enter_row();
+    if (ahead.task != task) enter_rows();
   };
 
   let_next_start();
   if (tid == 0) {
     for (uint64_t& barrier : barriers) init_barrier(&barrier);
+    prefetch_map(&maps);
   }
   __syncthreads();
   const Cursor start = ahead;
@@ -217,10 +236,11 @@ __global__ void __launch_bounds__(kThreadsEach, kResident<kN>)
     constexpr unsigned kRun = decltype(of)::value;
     constexpr unsigned kUnits = 64 / F::kUnit;  // of a lane
     const unsigned unit = t * kUnits + kRun % kUnits, phase = unit % F::kUnitsPerBlock, part = kRun / kUnits;
-    const auto columns = [&](unsigned row) {
-      return Columns<F>(F::load(S{stage, first_row + row + g, own_panel}, unit), phase, part);
+    const auto columns = [&](unsigned tile, unsigned row) {
+      const unsigned of_tile = kGated ? tile * kOut + first_row / kTiles : first_row + tile * 16;
+      return Columns<F>(F::load(S{stage, of_tile + row + g, own_panel}, unit), phase, part);
     };
-    const Columns<F> rows[kTiles][2] = {{columns(0), columns(8)}, {columns(16), columns(24)}};
+    const Columns<F> rows[kTiles][2] = {{columns(0, 0), columns(0, 8)}, {columns(1, 0), columns(1, 8)}};
     const uint4* x = reinterpret_cast<const uint4*>(stage + R::kActs + own_panel * kActBytes) + kRun * 4 * 32 + lane;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {  // 8 columns of each lane
@@ -341,12 +361,63 @@ int attribute(cudaDeviceAttr which) {
   return value;
 }
 
+using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+
+/// Of the driver; null if it has none.
+EncodeTiled find_encode_tiled() {
+  void* entry = nullptr;
+  cudaDriverEntryPointQueryResult result{};
+#if CUDART_VERSION >= 12050
+  const cudaError_t status =
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &result);
+#else
+  const cudaError_t status = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &entry, cudaEnableDefault, &result);
+#endif
+  return status == cudaSuccess && result == cudaDriverEntryPointSuccess ? reinterpret_cast<EncodeTiled>(entry)
+                                                                        : nullptr;
+}
+
+/// Boxes of `rows` rows by S::kPanels panels, as 32-bit elements; false if the driver refuses.
+template <typename F, typename S>
+bool make_maps(const GemvWeights& w, unsigned rows, Maps<F>& maps) {
+  static const EncodeTiled encode = find_encode_tiled();
+  if (encode == nullptr) return false;
+  const int64_t row_blocks = w.k / (F::kUnit * F::kUnitsPerBlock);
+  for (int b = 0; b < w.n_blocks; ++b) {
+    const int64_t n = w.begin[b + 1] - w.begin[b];
+    const PlaneStarts starts = plane_starts<F>(w.block[b], n * row_blocks);
+    for (int p = 0; p < S::kPlanes; ++p) {
+      if (!S::is_bulk(p)) continue;
+      const cuuint64_t row_bytes = static_cast<cuuint64_t>(row_blocks * F::Fields::of(p));
+      const cuuint64_t size[2] = {row_bytes / 4, static_cast<cuuint64_t>(n)};
+      const cuuint32_t box[2] = {S::stride(p) / 4, rows}, step[2] = {1, 1};
+      if (encode(&maps.of[b][p], CU_TENSOR_MAP_DATA_TYPE_UINT32, 2, const_cast<uint8_t*>(starts.at[p]), size,
+                 &row_bytes, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
+                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+/// Whether no task's rows, or its gate rows, are in two blocks.
+bool blocks_hold_tasks(const GemvWeights& w, int64_t n_out, int64_t task_rows) {
+  for (int b = 1; b < w.n_blocks; ++b) {
+    if (w.begin[b] % n_out % task_rows != 0) return false;
+  }
+  return true;
+}
+
 template <typename F, int kN, bool kGated>
 bool launch_tiles(const GemvArgs& a, cudaStream_t stream) {
   using R = Ring<F, kN, kGated>;
   constexpr int kShared = R::kStages * R::kStage;
   constexpr int64_t kOut = R::Split::kRows / (kGated ? 2 : 1);
   const int64_t n_out = a.weights.rows() / (kGated ? 2 : 1), groups = (n_out + kOut - 1) / kOut;
+  Maps<F> maps{};
+  if (!blocks_hold_tasks(a.weights, n_out, kOut) || !make_maps<F, typename R::Rows>(a.weights, kOut, maps))
+    return false;
   const auto kernel = staged<F, kN, kGated>;
   if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared) != cudaSuccess) {
     cudaGetLastError();
@@ -362,7 +433,7 @@ bool launch_tiles(const GemvArgs& a, cudaStream_t stream) {
   const int64_t tasks = groups * splits;
   const int64_t blocks = tasks < most ? tasks : most;
   if (tasks * (blocks + 1) > UINT32_MAX) return false;
-  launch_dependent(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreadsEach), kShared, stream, a,
+  launch_dependent(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreadsEach), kShared, stream, a, maps,
                    static_cast<unsigned>(tasks), static_cast<unsigned>(splits));
   return true;
 }
