@@ -69,8 +69,7 @@ class Attend {
     float* scores;               // [n, page_stride]
     float* sums;                 // [n, q_stride]: of weighted values
     float *peak, *total, *keep;  // [n]: largest score so far, sum of exponentials below it, factor for what came before
-    float* decoded;              // [page, q_stride]: keys, then values
-    float* keys;                 // [q_stride, page_stride]: turned
+    float* pages;                // scratch of the pages' kernels
   };
 
   void run_sequence(int64_t h, int64_t first, int64_t last, std::byte* scratch) const {
@@ -83,11 +82,9 @@ class Attend {
               .peak = nullptr,
               .total = nullptr,
               .keep = nullptr,
-              .decoded = nullptr,
-              .keys = nullptr};
-    rows.decoded = rows.scores + n * page_stride_;
-    rows.keys = rows.decoded + page_stride_ * stride;
-    rows.sums = rows.keys + page_stride_ * stride;
+              .pages = nullptr};
+    rows.pages = rows.scores + n * page_stride_;
+    rows.sums = rows.pages + 2 * page_stride_ * stride;
     rows.peak = rows.sums + n * stride;
     rows.total = rows.peak + n;
     rows.keep = rows.total + n;
@@ -129,19 +126,18 @@ class Attend {
     const bool exists = this->exists(id);
     const int64_t group = heads_.group(), stride = heads_.q_stride();
     if (exists) {
-      const Decoded k = decode(k_cache_, rows, id, n, page_rows(v_cache_, id, rows.h).data);
-      isa_->transpose(k.data, k.stride, n, op_.d_head, rows.keys, page_stride_);
-      isa_->weigh_rows(rows.scores, nullptr, heads_.queries(rows.h) + rows.first * group * stride, stride, rows.n,
-                       rows.keys, page_stride_, op_.d_head, page_stride_);
+      isa_->score_page(rows.scores, heads_.queries(rows.h) + rows.first * group * stride, rows.n,
+                       {page_rows(k_cache_, id, rows.h), n, page_, page_rows(v_cache_, id, rows.h).data}, op_.d_head,
+                       rows.pages);
     } else {
       std::memset(rows.scores, 0, static_cast<size_t>(rows.n * page_stride_) * sizeof(float));
     }
     bool any = false;
     for (int64_t r = 0; r < rows.n; ++r) any |= weigh(rows, r, key, n);
     if (!any || !exists) return scale_sums(rows);
-    const std::byte* ahead = this->exists(next) ? page_rows(k_cache_, next, rows.h).data : nullptr;
-    const Decoded v = decode(v_cache_, rows, id, n, ahead);
-    isa_->weigh_rows(rows.sums, rows.keep, rows.scores, page_stride_, rows.n, v.data, v.stride, n, stride);
+    const std::byte* next_keys = this->exists(next) ? page_rows(k_cache_, next, rows.h).data : nullptr;
+    isa_->weigh_page(rows.sums, rows.keep, rows.scores, rows.n, {page_rows(v_cache_, id, rows.h), n, page_, next_keys},
+                     op_.d_head, rows.pages);
   }
 
   void scale_sums(const Rows& rows) const {
@@ -174,25 +170,6 @@ class Attend {
     rows.total[r] = rows.total[r] * rows.keep[r] + isa_->exp_sum(s, peak, n);
     rows.peak[r] = peak;
     return true;
-  }
-
-  struct Decoded {
-    const float* data;
-    int64_t stride;
-  };
-  /// A page's n rows as f32, padded to q_stride; in place where they are that already. Asks for as much of `ahead`:
-  /// each page would else begin with waiting for memory.
-  Decoded decode(const Tensor& cache, const Rows& rows, int64_t id, int64_t n, const std::byte* ahead) const {
-    RowBlock row = page_rows(cache, id, rows.h);
-    const int64_t d = op_.d_head, stride = heads_.q_stride();
-    if (row.format == Format::f32 && d == stride) return {reinterpret_cast<const float*>(row.data), d};
-    for (int64_t j = 0; j < n; ++j, row.data += row.row_bytes) {
-      for (size_t line = 0; ahead && line < row.row_bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
-      if (ahead) ahead += row.row_bytes;
-      isa_->decode(row, rows.decoded + j * stride, d);
-      for (int64_t i = d; i < stride; ++i) rows.decoded[j * stride + i] = 0;
-    }
-    return {rows.decoded, stride};
   }
 
   void finish(const Rows& rows, int64_t r) const {

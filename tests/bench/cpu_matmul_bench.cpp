@@ -48,7 +48,7 @@ void matmul(benchmark::State& state, DType dtype, int64_t tokens) {
   std::vector<float> x(static_cast<size_t>(tokens * kK), 0.5f), out(static_cast<size_t>(tokens * n));
   steps.scratch(kMatmulScratch);
   steps.phase(weights.units(), [&](int64_t first, int64_t last, const Worker& worker) {
-    for_tiles(first, last, n, tokens, [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
+    for_tiles(Products::f32, first, last, n, tokens, [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
       weights.multiply(isa(), begin, end, {x.data() + t * kK, kK}, n_tokens, out.data() + t * n + begin, n,
                        worker.scratch);
     });
@@ -78,10 +78,11 @@ void packed(benchmark::State& state, DType dtype, int64_t tokens) {
   const Tensor blocks[] = {{type, data.get(), quant::rows16(type)}};
   const Weights weights(blocks);
   for (auto _ : state) {
-    for_tiles(0, weights.units(), n, tokens, [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
-      weights.multiply(isa(), begin, end, Activations{x.data(), kK, quantized.data()}.from(t, kK), n_tokens,
-                       out.data() + t * n + begin, n, nullptr);
-    });
+    for_tiles(Products::int8, 0, weights.units(), n, tokens,
+              [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
+                weights.multiply(isa(), begin, end, Activations{x.data(), kK, quantized.data()}.from(t, kK), n_tokens,
+                                 out.data() + t * n + begin, n, nullptr);
+              });
   }
   const auto runs = static_cast<double>(state.iterations());
   state.counters["GB/s"] =

@@ -36,6 +36,14 @@ struct RowBlock {
   void (*decode)(const std::byte* in, float* out, size_t n);
 };
 
+/// The first n rows, of d elements, of a page of the KV cache. What its kernels read and write beside it has rows of d,
+/// or of `size`, rounded up to 16; scratch is 2 * size * d floats, both so rounded.
+struct Page {
+  RowBlock rows;
+  int64_t n, size;
+  const std::byte* next;  // as many bytes, wanted after these: asked for meanwhile; or null
+};
+
 /// out[t, n] = dot(x[t, :], w[n, :]) for n < n_rows.
 struct Matmul {
   const float* x;
@@ -138,12 +146,11 @@ struct IsaKernels {
   float (*exp_sum)(float* s, float shift, int64_t n);
   /// y *= factor.
   void (*scale)(float* y, float factor, int64_t n);
-  /// y[r, :] = y[r, :] * keep[r] + sum over j < n_keys of p[r, j] * v[j, :], in ascending j; the old y counts
-  /// for nothing if keep is null.
-  void (*weigh_rows)(float* y, const float* keep, const float* p, int64_t p_stride, int64_t n_rows, const float* v,
-                     int64_t v_stride, int64_t n_keys, int64_t d);
-  /// out[j, i] = in[i, j] for i < n, j < d; zeros for the rest of a row of out, whose length is out_stride.
-  void (*transpose)(const float* in, int64_t in_stride, int64_t n, int64_t d, float* out, int64_t out_stride);
+  /// scores[r, i] = dot(q[r, :], row i of the page) for its n rows; the rest of a row of scores is anything.
+  void (*score_page)(float* scores, const float* q, int64_t n_rows, const Page& page, int64_t d, float* scratch);
+  /// y[r, :] = y[r, :] * keep[r] + sum of p[r, i] * row i of the page over its n rows, in ascending i.
+  void (*weigh_page)(float* y, const float* keep, const float* p, int64_t n_rows, const Page& page, int64_t d,
+                     float* scratch);
   /// Decodes n elements of a row.
   void (*decode)(const RowBlock& row, float* out, int64_t n);
   // Probes of the machine: all of `data` read once, but for the last few hundred bytes (returns the sum of it); and

@@ -28,6 +28,8 @@ void weigh_rows(float* y, const float* keep, const float* p, int64_t p_stride, i
 float read_all(const float* data, int64_t n);
 double multiply_add(int64_t repeats);
 double dot_bytes(int64_t repeats);
-void transpose(const float* in, int64_t in_stride, int64_t n, int64_t d, float* out, int64_t out_stride);
+void score_page(float* scores, const float* q, int64_t n_rows, const Page& page, int64_t d, float* scratch);
+void weigh_page(float* y, const float* keep, const float* p, int64_t n_rows, const Page& page, int64_t d,
+                float* scratch);
 
 }  // namespace weft::cpu::WEFT_ISA

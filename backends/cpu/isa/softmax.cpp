@@ -1,5 +1,5 @@
-// The pieces of attention between its two matrix products: soft cap, maximum, exponentials and their sum; the
-// weighted sum of rows, which serves both (keys turned, lanes are keys; values, lanes are columns); and the turning.
+// The pieces of attention between its two matrix products: soft cap, maximum, exponentials and their sum; and
+// the weighted sum of rows, which serves both (keys turned, lanes are keys; values, lanes are columns).
 #include "backends/cpu/isa/kernels.h"
 #include "backends/cpu/isa/math.h"
 
@@ -79,28 +79,6 @@ void weigh_rows(float* y, const float* keep, const float* p, int64_t p_stride, i
   };
   for (; r + 4 <= n_rows; r += 4) rows(Count<4>{});
   for (; r < n_rows; ++r) rows(Count<1>{});
-}
-
-void transpose(const float* in, int64_t in_stride, int64_t n, int64_t d, float* out, int64_t out_stride) {
-  int64_t j = 0;
-  for (; j + 4 <= d; j += 4) {
-    int64_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-      __m128 a = _mm_loadu_ps(in + i * in_stride + j), b = _mm_loadu_ps(in + (i + 1) * in_stride + j);
-      __m128 c = _mm_loadu_ps(in + (i + 2) * in_stride + j), e = _mm_loadu_ps(in + (i + 3) * in_stride + j);
-      _MM_TRANSPOSE4_PS(a, b, c, e);
-      _mm_storeu_ps(out + j * out_stride + i, a);
-      _mm_storeu_ps(out + (j + 1) * out_stride + i, b);
-      _mm_storeu_ps(out + (j + 2) * out_stride + i, c);
-      _mm_storeu_ps(out + (j + 3) * out_stride + i, e);
-    }
-    for (; i < out_stride; ++i) {
-      for (int64_t k = j; k < j + 4; ++k) out[k * out_stride + i] = i < n ? in[i * in_stride + k] : 0;
-    }
-  }
-  for (; j < d; ++j) {
-    for (int64_t i = 0; i < out_stride; ++i) out[j * out_stride + i] = i < n ? in[i * in_stride + j] : 0;
-  }
 }
 
 }  // namespace weft::cpu::WEFT_ISA
