@@ -150,7 +150,8 @@ class Attend {
   bool weigh(const Rows& rows, int64_t r, int64_t key, int64_t n) const {
     float* s = rows.scores + r * page_stride_;
     const int64_t position = positions_[rows.first + r / heads_.group()];
-    isa_->scale(s, op_.scale, n);
+    const bool changed = op_.softcap > 0 || op_.alibi || op_.scale <= 0;  // what else is done to scaled scores
+    if (changed) isa_->scale(s, op_.scale, n);
     if (op_.softcap > 0) isa_->soft_cap(op_.softcap, s, n);
     if (op_.alibi) {
       const float slope = slopes_[static_cast<size_t>(rows.h * heads_.group() + r % heads_.group())];
@@ -165,10 +166,7 @@ class Attend {
       std::memset(s, 0, static_cast<size_t>(n) * sizeof(float));
       return false;
     }
-    const float peak = std::max(rows.peak[r], isa_->max(s, n));
-    rows.keep[r] = rows.peak[r] == kNone ? 0 : std::exp(rows.peak[r] - peak);
-    rows.total[r] = rows.total[r] * rows.keep[r] + isa_->exp_sum(s, peak, n);
-    rows.peak[r] = peak;
+    isa_->online_softmax(s, n, changed ? 1 : op_.scale, rows.peak + r, rows.total + r, rows.keep + r);
     return true;
   }
 

@@ -144,6 +144,10 @@ struct IsaKernels {
   float (*max)(const float* s, int64_t n);
   /// s = exp(s - shift), and their sum. exp(-inf) = 0.
   float (*exp_sum)(float* s, float shift, int64_t n);
+  /// The next n scores of a row of an online softmax (Milakov and Gimelshein 2018), of which one or an earlier one is
+  /// not -inf: peak = the largest of factor * s so far, s = exp(factor * s - peak), keep = exp(old peak - peak), total
+  /// = total * keep + their sum.
+  void (*online_softmax)(float* s, int64_t n, float factor, float* peak, float* total, float* keep);
   /// y *= factor.
   void (*scale)(float* y, float factor, int64_t n);
   /// scores[r, i] = dot(q[r, :], row i of the page) for its n rows; the rest of a row of scores is anything.

@@ -1,5 +1,5 @@
-// The pieces of attention between its two matrix products: soft cap, maximum, exponentials and their sum; and
-// the weighted sum of rows, which serves both (keys turned, lanes are keys; values, lanes are columns).
+// The pieces of attention between its two matrix products: soft cap, online softmax; and the weighted sum of rows,
+// which serves both (keys turned, lanes are keys; values, lanes are columns).
 #include "backends/cpu/isa/kernels.h"
 #include "backends/cpu/isa/math.h"
 
@@ -29,6 +29,31 @@ float exp_sum(float* s, float shift, int64_t n) {
     total = total + e;
   }
   return sum(total);
+}
+
+void online_softmax(float* s, int64_t n, float factor, float* peak, float* total, float* keep) {
+  const V by = set(factor);
+  const float lowest = -__builtin_inff();
+  const float largest = max_of(reduce(s, n, set(lowest), lowest, [=](V acc, V v) { return vmax(acc, v * by); }));
+  const float before = *peak, now = largest > before ? largest : before;
+  const V less = set(-now);
+  V sums = set(0);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const V e = exp_below(fma(load(s + i), by, less));
+    store(s + i, e);
+    sums = sums + e;
+  }
+  if (i < n) {
+    const V e = exp_below(fma(load_tail(s + i, n - i, lowest), by, less));
+    store_tail(s + i, n - i, e);
+    sums = sums + e;
+  }
+  alignas(64) float lanes[kLanes];
+  store(lanes, exp_below(set(before - now)));
+  *keep = lanes[0];
+  *total = *total * *keep + sum(sums);
+  *peak = now;
 }
 
 namespace {
