@@ -45,11 +45,14 @@ void matmul(benchmark::State& state, DType dtype, int64_t tokens) {
   CpuSteps steps(team);
   const Tensor blocks[] = {{type, data.get(), nullptr}};
   const Weights weights(blocks);
-  std::vector<float> x(static_cast<size_t>(tokens * kK), 0.5f), out(static_cast<size_t>(tokens * n));
+  std::vector<float> out(static_cast<size_t>(tokens * n));
+  const size_t x_bytes = static_cast<size_t>(tokens * kK) * sizeof(float);
+  const std::unique_ptr<float, decltype(&std::free)> x(static_cast<float*>(std::aligned_alloc(64, x_bytes)), std::free);
+  std::fill_n(x.get(), tokens * kK, 0.5f);
   steps.scratch(kMatmulScratch);
   steps.phase(weights.units(), [&](int64_t first, int64_t last, const Worker& worker) {
     for_tiles(Products::f32, first, last, n, tokens, [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
-      weights.multiply(isa(), begin, end, {x.data() + t * kK, kK}, n_tokens, out.data() + t * n + begin, n,
+      weights.multiply(isa(), begin, end, {x.get() + t * kK, kK}, n_tokens, out.data() + t * n + begin, n,
                        worker.scratch);
     });
   });

@@ -93,12 +93,12 @@ struct TileMatmul {
 
 constexpr int64_t kRowUnit = 16;     // rows of a weight that are one task: a packed tile
 constexpr int64_t kTileRows = 48;    // rows multiplied before their epilogue: a multiple of kDecodeRows and the lanes
-constexpr int64_t kDecodeRows = 12;  // rows decoded at once: 12 x 768 floats stay in L1/L2
-constexpr int64_t kTokenTile = 64;   // tokens that share a decoded tile: 64 x 4096 floats stay in L2
-constexpr int64_t kChunk = 768;      // columns of a decoded tile: a multiple of every format's block
+constexpr int64_t kDecodeRows = 12;  // rows decoded at once: 12 x 512 floats stay in L1
+constexpr int64_t kTokenTile = 64;   // tokens that share it: 64 x 512 floats, and the sums, stay in L2
+constexpr int64_t kChunk = 512;      // columns of a decoded tile: a multiple of every format's block
 constexpr int64_t kChunkStride = kChunk + 16;  // rows a power of two apart would share cache sets
 constexpr size_t kMatmulScratch =
-    sizeof(float) * (kDecodeRows * kChunkStride + kTokenTile * kChunkStride + kTokenTile * kDecodeRows * 16);
+    sizeof(float) * (kDecodeRows * kChunkStride + kTokenTile * kChunkStride + kTokenTile * kTileRows * 16);
 
 constexpr int64_t kPanelRows = 128, kPanelTokens = 512;  // of tile products at once: panel and sums stay in L2
 constexpr size_t kPanelScratch = 1096 << 10;
