@@ -20,13 +20,13 @@
 namespace weft::cpu {
 namespace {
 
-constexpr int64_t kTileQueries = 64;  // rows that share a decoded page: 64 x 64 scores and as many sums stay in L2
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 
 class Attend {
  public:
-  Attend(const IsaKernels& isa, const Call& call)
+  Attend(const IsaKernels& isa, Products products, const Call& call)
       : isa_(&isa),
+        pages_(products == Products::bf16 ? &isa.tile_pages : &isa.pages),
         op_(call.match.op<SoftmaxContext>()),
         heads_(isa, call),
         positions_(call.input(SoftmaxContext::kPositions).as<int32_t>()),
@@ -39,7 +39,8 @@ class Attend {
         context_(call.out[0].as<float>()),
         page_(k_cache_.dim(2)),
         page_stride_((page_ + 15) / 16 * 16),
-        tile_tokens_(std::max<int64_t>(1, kTileQueries / heads_.group())) {
+        tile_tokens_(std::max<int64_t>(1, pages_->queries / heads_.group())),
+        pages_scratch_((pages_->scratch_bytes(tile_tokens_ * heads_.group(), page_, op_.d_head) + 63) / 64 * 64) {
     if (op_.alibi) slopes_ = alibi_slopes(op_.n_head, static_cast<double>(op_.alibi_scale));
   }
 
@@ -47,8 +48,8 @@ class Attend {
   int64_t tiles(int64_t tokens) const { return (tokens + tile_tokens_ - 1) / tile_tokens_; }
   size_t scratch_bytes() const {
     const int64_t rows = tile_tokens_ * heads_.group();
-    const int64_t floats = rows * (page_stride_ + heads_.q_stride() + 3) + 2 * page_stride_ * heads_.q_stride();
-    return sizeof(float) * static_cast<size_t>(floats);
+    const int64_t floats = rows * (page_stride_ + 3) + (rows + 31) / 32 * 32 * heads_.q_stride();
+    return pages_scratch_ + sizeof(float) * static_cast<size_t>(floats);
   }
 
   /// Tile `tile` of the live tokens for kv head h.
@@ -66,26 +67,25 @@ class Attend {
   /// Rows of a tile: query r belongs to token first + r / group, head h * group + r % group.
   struct Rows {
     int64_t h, first, n;
-    float* scores;               // [n, page_stride]
+    std::byte* pages;            // scratch of the pages' kernels
     float* sums;                 // [n, q_stride]: of weighted values
+    float* scores;               // [n, page_stride]
     float *peak, *total, *keep;  // [n]: largest score so far, sum of exponentials below it, factor for what came before
-    float* pages;                // scratch of the pages' kernels
   };
 
   void run_sequence(int64_t h, int64_t first, int64_t last, std::byte* scratch) const {
     const int64_t group = heads_.group(), stride = heads_.q_stride(), n = (last - first) * group;
+    auto* const floats = reinterpret_cast<float*>(scratch + pages_scratch_);
     Rows rows{.h = h,
               .first = first,
               .n = n,
-              .scores = reinterpret_cast<float*>(scratch),
-              .sums = nullptr,
+              .pages = scratch,
+              .sums = floats,
+              .scores = floats + (n + 31) / 32 * 32 * stride,
               .peak = nullptr,
               .total = nullptr,
-              .keep = nullptr,
-              .pages = nullptr};
-    rows.pages = rows.scores + n * page_stride_;
-    rows.sums = rows.pages + 2 * page_stride_ * stride;
-    rows.peak = rows.sums + n * stride;
+              .keep = nullptr};
+    rows.peak = rows.scores + n * page_stride_;
     rows.total = rows.peak + n;
     rows.keep = rows.total + n;
     std::memset(rows.sums, 0, static_cast<size_t>(n * stride) * sizeof(float));
@@ -126,9 +126,9 @@ class Attend {
     const bool exists = this->exists(id);
     const int64_t group = heads_.group(), stride = heads_.q_stride();
     if (exists) {
-      isa_->score_page(rows.scores, heads_.queries(rows.h) + rows.first * group * stride, rows.n,
-                       {page_rows(k_cache_, id, rows.h), n, page_, page_rows(v_cache_, id, rows.h).data}, op_.d_head,
-                       rows.pages);
+      pages_->score(rows.scores, heads_.queries(rows.h) + rows.first * group * stride, rows.n,
+                    {page_rows(k_cache_, id, rows.h), n, page_, page_rows(v_cache_, id, rows.h).data}, op_.d_head,
+                    rows.pages);
     } else {
       std::memset(rows.scores, 0, static_cast<size_t>(rows.n * page_stride_) * sizeof(float));
     }
@@ -136,8 +136,8 @@ class Attend {
     for (int64_t r = 0; r < rows.n; ++r) any |= weigh(rows, r, key, n);
     if (!any || !exists) return scale_sums(rows);
     const std::byte* next_keys = this->exists(next) ? page_rows(k_cache_, next, rows.h).data : nullptr;
-    isa_->weigh_page(rows.sums, rows.keep, rows.scores, rows.n, {page_rows(v_cache_, id, rows.h), n, page_, next_keys},
-                     op_.d_head, rows.pages);
+    pages_->weigh(rows.sums, rows.keep, rows.scores, rows.n, {page_rows(v_cache_, id, rows.h), n, page_, next_keys},
+                  op_.d_head, rows.pages);
   }
 
   void scale_sums(const Rows& rows) const {
@@ -184,6 +184,7 @@ class Attend {
   }
 
   const IsaKernels* isa_;
+  const PageKernels* pages_;
   SoftmaxContext op_;
   Heads heads_;
   const int32_t *positions_, *sequence_ids_, *kv_lengths_;
@@ -191,13 +192,14 @@ class Attend {
   const float* sinks_;
   float* context_;
   int64_t page_, page_stride_, tile_tokens_;
+  size_t pages_scratch_;
   std::vector<float> slopes_;
 };
 
-void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
+void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& steps) {
   auto& cpu = static_cast<CpuSteps&>(steps);
   cpu.begin(call, Heads::workspace_bytes(call.match));
-  const Attend attend(isa, call);
+  const Attend attend(isa, products, call);
   cpu.scratch(std::max(attend.scratch_bytes(), attend.heads().scratch_bytes()));
   const auto tokens = [type = call.out[0].type, live = call.live] { return live_count(type, live); };
   const int64_t kv_heads = call.match.op<SoftmaxContext>().n_kv_head;
@@ -223,7 +225,8 @@ void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
             });
 }
 
-std::optional<std::string> refuses(const Match& match, const DeviceInfo&) {
+std::optional<std::string> refuses(const Match& match, Products products) {
+  if (const auto reason = refuses_weights(match, {}, products)) return reason;
   for (const size_t slot : {SoftmaxContext::kKCache, SoftmaxContext::kVCache}) {
     const DType dtype = match.type(slot).dtype;
     if (!dtype->encode) return fmt::format("a cache of {} cannot be written", dtype.name());
@@ -233,14 +236,14 @@ std::optional<std::string> refuses(const Match& match, const DeviceInfo&) {
 
 }  // namespace
 
-Kernel softmax_context(const IsaKernels& isa) {
-  return {.name = fmt::format("softmax_context.{}", isa.name),
+Kernel softmax_context(const IsaKernels& isa, Products products) {
+  return {.name = kernel_name("softmax_context", isa, products),
           .covers = {SoftmaxContext::name},
-          .arithmetic = Arithmetic::f32,
-          .refuses = refuses,
+          .arithmetic = arithmetic_of(products),
+          .refuses = [products](const Match& match, const DeviceInfo&) { return refuses(match, products); },
           .layout = nullptr,
           .workspace = Heads::workspace_bytes,
-          .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, call, steps); }};
+          .prepare = [&isa, products](const Call& call, Steps& steps) { prepare(isa, products, call, steps); }};
 }
 
 }  // namespace weft::cpu

@@ -36,12 +36,23 @@ struct RowBlock {
   void (*decode)(const std::byte* in, float* out, size_t n);
 };
 
-/// The first n rows, of d elements, of a page of the KV cache. What its kernels read and write beside it has rows of d,
-/// or of `size`, rounded up to 16; scratch is 2 * size * d floats, both so rounded.
+/// The first n rows, of d elements, of a page of the KV cache.
 struct Page {
   RowBlock rows;
   int64_t n, size;
   const std::byte* next;  // as many bytes, wanted after these: asked for meanwhile; or null
+};
+
+/// Attention's work on a page. Rows of q and y are d long, rows of scores and p `size`, all rounded up to 16; y has
+/// memory for rows up to a multiple of 32. Scratch is 64-byte aligned.
+struct PageKernels {
+  int64_t queries;  // as many should share a page
+  size_t (*scratch_bytes)(int64_t n_rows, int64_t size, int64_t d);
+  /// scores[r, i] = dot(q[r, :], row i of the page) for its n rows; the rest of a row of scores is anything.
+  void (*score)(float* scores, const float* q, int64_t n_rows, const Page& page, int64_t d, std::byte* scratch);
+  /// y[r, :] = y[r, :] * keep[r] + sum of p[r, i] * row i of the page over its n rows, in ascending i.
+  void (*weigh)(float* y, const float* keep, const float* p, int64_t n_rows, const Page& page, int64_t d,
+                std::byte* scratch);
 };
 
 /// out[t, n] = dot(x[t, :], w[n, :]) for n < n_rows.
@@ -150,11 +161,8 @@ struct IsaKernels {
   void (*online_softmax)(float* s, int64_t n, float factor, float* peak, float* total, float* keep);
   /// y *= factor.
   void (*scale)(float* y, float factor, int64_t n);
-  /// scores[r, i] = dot(q[r, :], row i of the page) for its n rows; the rest of a row of scores is anything.
-  void (*score_page)(float* scores, const float* q, int64_t n_rows, const Page& page, int64_t d, float* scratch);
-  /// y[r, :] = y[r, :] * keep[r] + sum of p[r, i] * row i of the page over its n rows, in ascending i.
-  void (*weigh_page)(float* y, const float* keep, const float* p, int64_t n_rows, const Page& page, int64_t d,
-                     float* scratch);
+  PageKernels pages;       // in f32
+  PageKernels tile_pages;  // by tile products of bf16; null where there is no tile unit
   /// Decodes n elements of a row.
   void (*decode)(const RowBlock& row, float* out, int64_t n);
   // Probes of the machine: all of `data` read once, but for the last few hundred bytes (returns the sum of it); and

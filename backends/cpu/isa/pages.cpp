@@ -203,9 +203,14 @@ constexpr int64_t kFew = 8;  // queries for which decoding again is less than st
 
 }  // namespace
 
-void score_page(float* scores, const float* q, int64_t n_rows, const Page& page, int64_t d, float* scratch) {
+// The keys turned, then what is decoded.
+size_t page_scratch(int64_t, int64_t size, int64_t d) {
+  return sizeof(float) * static_cast<size_t>(2 * padded(size) * padded(d));
+}
+
+void score_page(float* scores, const float* q, int64_t n_rows, const Page& page, int64_t d, std::byte* scratch) {
   const int64_t q_stride = padded(d), stride = padded(page.size);
-  float* const turned = scratch;
+  float *const turned = reinterpret_cast<float*>(scratch), *const decoded = turned + d * stride;
   const auto score = [&](auto format) {
     constexpr Format F = decltype(format)::value;
     for (int64_t first = 0; first < page.n; first += kLanes) {
@@ -223,8 +228,7 @@ void score_page(float* scores, const float* q, int64_t n_rows, const Page& page,
   const bool whole = page.size % 16 == 0;  // the last keys' vector may reach past n, not past the page
   if (whole && n_rows <= kFew && with_loader(page, d, score)) return;
   if (!whole || !with_loader(page, d, turn)) {
-    const float* decoded = scratch + d * stride;
-    decode_rows(page, d, scratch + d * stride);
+    decode_rows(page, d, decoded);
     for (int64_t j = 0; j < d; ++j) {
       for (int64_t i = 0; i < page.n; ++i) turned[j * stride + i] = decoded[i * q_stride + j];
     }
@@ -233,13 +237,13 @@ void score_page(float* scores, const float* q, int64_t n_rows, const Page& page,
 }
 
 void weigh_page(float* y, const float* keep, const float* p, int64_t n_rows, const Page& page, int64_t d,
-                float* scratch) {
+                std::byte* scratch) {
   const int64_t y_stride = padded(d), p_stride = padded(page.size);
   const auto weigh = [&](auto format) { weigh_as<decltype(format)::value>(y, keep, p, p_stride, n_rows, page, d); };
   if (n_rows <= kFew && with_loader(page, d, weigh)) return;
-  const float* values = scratch;
+  const float* values = reinterpret_cast<float*>(scratch);
   if (page.rows.format == Format::f32 && y_stride == d) values = reinterpret_cast<const float*>(page.rows.data);
-  else decode_rows(page, d, scratch);
+  else decode_rows(page, d, reinterpret_cast<float*>(scratch));
   weigh_rows(y, keep, p, p_stride, n_rows, values, y_stride, page.n, y_stride);
 }
 

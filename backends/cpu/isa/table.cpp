@@ -35,8 +35,11 @@ constexpr IsaKernels kKernels = {.name = WEFT_TEXT(WEFT_ISA),
                                  .exp_sum = exp_sum,
                                  .online_softmax = online_softmax,
                                  .scale = scale,
-                                 .score_page = score_page,
-                                 .weigh_page = weigh_page,
+                                 .pages = {.queries = 64,  // 64 x 64 scores and as many sums stay in L2
+                                           .scratch_bytes = page_scratch,
+                                           .score = score_page,
+                                           .weigh = weigh_page},
+                                 .tile_pages = {},
                                  .decode = decode_row,
                                  .read_all = read_all,
                                  .multiply_add = multiply_add};
