@@ -43,11 +43,14 @@ struct Page {
   const std::byte* next;  // as many bytes, wanted after these: asked for meanwhile; or null
 };
 
-/// Attention's work on a page. Rows of q and y are d long, rows of scores and p `size`, all rounded up to 16; y has
-/// memory for rows up to a multiple of 32. Scratch is 64-byte aligned.
+/// Attention's work on a page. Rows of q and y are d long, rows of scores and p `size`, all rounded up to 16; scores
+/// and y have memory for rows up to a multiple of 32. Scratch is 64-byte aligned.
 struct PageKernels {
-  int64_t queries;  // as many should share a page
-  size_t (*scratch_bytes)(int64_t n_rows, int64_t size, int64_t d);
+  int64_t queries, block;  // rows that should share a page; at most so many rows a call of score and weigh
+  size_t (*scratch_bytes)(int64_t size, int64_t d);
+  /// Comes first, where it is not null; what it makes of the page stays in scratch. n_rows: as score and weigh will
+  /// have.
+  void (*enter)(const Page& keys, const Page& values, int64_t n_rows, int64_t d, std::byte* scratch);
   /// scores[r, i] = dot(q[r, :], row i of the page) for its n rows; the rest of a row of scores is anything.
   void (*score)(float* scores, const float* q, int64_t n_rows, const Page& page, int64_t d, std::byte* scratch);
   /// y[r, :] = y[r, :] * keep[r] + sum of p[r, i] * row i of the page over its n rows, in ascending i.

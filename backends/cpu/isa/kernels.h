@@ -29,7 +29,7 @@ void weigh_rows(float* y, const float* keep, const float* p, int64_t p_stride, i
 float read_all(const float* data, int64_t n);
 double multiply_add(int64_t repeats);
 double dot_bytes(int64_t repeats);
-size_t page_scratch(int64_t n_rows, int64_t size, int64_t d);
+size_t page_scratch(int64_t size, int64_t d);
 void score_page(float* scores, const float* q, int64_t n_rows, const Page& page, int64_t d, std::byte* scratch);
 void weigh_page(float* y, const float* keep, const float* p, int64_t n_rows, const Page& page, int64_t d,
                 std::byte* scratch);
