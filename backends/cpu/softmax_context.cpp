@@ -37,6 +37,7 @@ class Attend {
         v_cache_(call.input(SoftmaxContext::kVCache)),
         sinks_(call.input(SoftmaxContext::kSinks).as<float>()),
         context_(call.out[0].as<float>()),
+        changes_scores_(op_.softcap > 0 || op_.alibi || op_.scale <= 0),
         page_(k_cache_.dim(2)),
         page_stride_((page_ + 15) / 16 * 16),
         tile_tokens_(std::max<int64_t>(1, pages_->queries / heads_.group())),
@@ -150,7 +151,9 @@ class Attend {
       std::memset(rows.scores, 0, static_cast<size_t>(n_rows * page_stride_) * sizeof(float));
     }
     bool any = false;
-    for (int64_t r = 0; r < n_rows; ++r) any |= weigh(rows, first + r, rows.scores + r * page_stride_, key, n);
+    for (int64_t r = 0; r < n_rows; ++r) any |= mask(rows, first + r, rows.scores + r * page_stride_, key, n);
+    isa_->online_softmax(rows.scores, page_stride_, n_rows, n, changes_scores_ ? 1 : op_.scale, rows.peak + first,
+                         rows.total + first, rows.keep + first);
     float* sums = rows.sums + first * stride;
     if (any && exists) {
       pages_->weigh(sums, rows.keep + first, rows.scores, n_rows, values, op_.d_head, rows.pages);
@@ -159,27 +162,22 @@ class Attend {
     }
   }
 
-  /// Scores s of row r to weights below the new peak; whether it sees any of the keys.
-  bool weigh(const Rows& rows, int64_t r, float* s, int64_t key, int64_t n) const {
+  /// What is done to the scores s of row r before their softmax; whether it sees any of the keys.
+  bool mask(const Rows& rows, int64_t r, float* s, int64_t key, int64_t n) const {
     const int64_t position = positions_[rows.first + r / heads_.group()];
-    const bool changed = op_.softcap > 0 || op_.alibi || op_.scale <= 0;  // what else is done to scaled scores
-    if (changed) isa_->scale(s, op_.scale, n);
-    if (op_.softcap > 0) isa_->soft_cap(op_.softcap, s, n);
-    if (op_.alibi) {
-      const float slope = slopes_[static_cast<size_t>(rows.h * heads_.group() + r % heads_.group())];
-      for (int64_t j = 0; j < n; ++j) s[j] += slope * static_cast<float>(key + j - position);
+    if (changes_scores_) {
+      isa_->scale(s, op_.scale, n);
+      if (op_.softcap > 0) isa_->soft_cap(op_.softcap, s, n);
+      if (op_.alibi) {
+        const float slope = slopes_[static_cast<size_t>(rows.h * heads_.group() + r % heads_.group())];
+        for (int64_t j = 0; j < n; ++j) s[j] += slope * static_cast<float>(key + j - position);
+      }
     }
     const int64_t begin = op_.window > 0 ? std::clamp<int64_t>(position - op_.window + 1 - key, 0, n) : 0;
-    const int64_t end = std::clamp<int64_t>(position + 1 - key, 0, n);
-    for (int64_t j = 0; j < begin; ++j) s[j] = kNone;
-    for (int64_t j = end; j < n; ++j) s[j] = kNone;
-    rows.keep[r] = 1;
-    if (begin >= end) {
-      std::memset(s, 0, static_cast<size_t>(n) * sizeof(float));
-      return false;
-    }
-    isa_->online_softmax(s, n, changed ? 1 : op_.scale, rows.peak + r, rows.total + r, rows.keep + r);
-    return true;
+    const int64_t end = std::clamp<int64_t>(position + 1 - key, begin, n);
+    std::fill(s, s + begin, kNone);
+    std::fill(s + end, s + n, kNone);
+    return begin < end;
   }
 
   void finish(const Rows& rows, int64_t r) const {
@@ -203,6 +201,7 @@ class Attend {
   Tensor page_table_, k_cache_, v_cache_;
   const float* sinks_;
   float* context_;
+  bool changes_scores_;  // beyond scaling by a positive factor, which the softmax does
   int64_t page_, page_stride_, tile_tokens_;
   size_t pages_scratch_;
   std::vector<float> slopes_;

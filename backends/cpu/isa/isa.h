@@ -158,10 +158,11 @@ struct IsaKernels {
   float (*max)(const float* s, int64_t n);
   /// s = exp(s - shift), and their sum. exp(-inf) = 0.
   float (*exp_sum)(float* s, float shift, int64_t n);
-  /// The next n scores of a row of an online softmax (Milakov and Gimelshein 2018), of which one or an earlier one is
-  /// not -inf: peak = the largest of factor * s so far, s = exp(factor * s - peak), keep = exp(old peak - peak), total
-  /// = total * keep + their sum.
-  void (*online_softmax)(float* s, int64_t n, float factor, float* peak, float* total, float* keep);
+  /// The next n scores of each row of an online softmax (Milakov and Gimelshein 2018): peak[r] = the largest of factor
+  /// * s so far, s = exp(factor * s - peak[r]), keep[r] = exp(old peak[r] - peak[r]), total[r] = total[r] * keep[r] +
+  /// their sum. factor > 0. A row that has seen nothing but -inf becomes zeros.
+  void (*online_softmax)(float* s, int64_t stride, int64_t n_rows, int64_t n, float factor, float* peak, float* total,
+                         float* keep);
   /// y *= factor.
   void (*scale)(float* y, float factor, int64_t n);
   PageKernels pages;       // in f32

@@ -22,7 +22,8 @@ void gate_clamped(float alpha, float limit, float* up, const float* gate, int64_
 void soft_cap(float cap, float* s, int64_t n);
 float max(const float* s, int64_t n);
 float exp_sum(float* s, float shift, int64_t n);
-void online_softmax(float* s, int64_t n, float factor, float* peak, float* total, float* keep);
+void online_softmax(float* s, int64_t stride, int64_t n_rows, int64_t n, float factor, float* peak, float* total,
+                    float* keep);
 void scale(float* y, float factor, int64_t n);
 void weigh_rows(float* y, const float* keep, const float* p, int64_t p_stride, int64_t n_rows, const float* v,
                 int64_t v_stride, int64_t n_keys, int64_t d);
