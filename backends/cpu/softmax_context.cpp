@@ -1,11 +1,10 @@
 // softmax_context. Phase 1, tasks are tokens: queries to the workspace, keys and values to the cache (heads.h). Phase
 // 2, tasks are (kv head, tile of queries), kv head outermost: the tile's queries of one sequence, all query heads of
-// the group as rows, against one page of keys after another with an online softmax in f32. A page's keys are decoded
-// and turned, so that lanes are keys and scores need no sum over lanes. A plan of one token needs no barrier between
-// them: a kv head is appended and read by the same thread.
+// the group as rows, against one page of keys and values after another (PageKernels) with an online softmax in f32. A
+// plan of one token needs no barrier between them: a kv head is appended and read by the same thread.
 //
-// Bound by the cache's bytes at one token (each key and value read once for the whole group), by FMA in prefill. Work
-// follows positions and lengths, which are data; workspace and scratch follow the capacity alone.
+// Bound by the cache's bytes at one token (each key and value read once for the whole group), by FMA or the softmax in
+// prefill. Work follows positions and lengths, which are data; workspace and scratch follow the capacity alone.
 #include "ops/softmax_context.h"
 
 #include <cmath>

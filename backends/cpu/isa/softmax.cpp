@@ -37,13 +37,8 @@ void online_softmax_row(float* s, int64_t n, float factor, float* peak, float* t
   const V by = set(factor);
   const float lowest = -__builtin_inff(), before = *peak;
   const float largest = max_of(reduce(s, n, set(lowest), lowest, [=](V acc, V v) { return vmax(acc, v * by); }));
-  const float now = largest > before ? largest : before;
-  if (now == lowest) {
-    map(s, n, [](V) { return set(0); });
-    *keep = 1;
-    return;
-  }
-  const V less = set(-now);
+  const float now = before > largest ? before : largest;
+  const V less = set(now == lowest ? 0 : -now);  // where nothing was seen yet: exp(-inf), and NaN stays NaN
   V sums = set(0);
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
