@@ -34,7 +34,9 @@ std::vector<Kernel> list_kernels(const IsaKernels& isa, bool deterministic) {
       kernels.push_back(make(isa, products));
     }
   }
-  for (const auto make : {softmax_context, residual_add, layer_norm, rms_norm, moe_route, embedding}) {
+  if (isa.matmul_tiles != nullptr && !deterministic) kernels.push_back(softmax_context(isa, Products::bf16));
+  kernels.push_back(softmax_context(isa, Products::f32));
+  for (const auto make : {residual_add, layer_norm, rms_norm, moe_route, embedding}) {
     kernels.push_back(make(isa));
   }
   for (const ref::Primitive& primitive : ref::primitives()) kernels.push_back(shared_out(primitive));

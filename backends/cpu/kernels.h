@@ -11,7 +11,7 @@
 namespace weft::cpu {
 
 Kernel qkv_gemm(const IsaKernels& isa, Products products);
-Kernel softmax_context(const IsaKernels& isa);
+Kernel softmax_context(const IsaKernels& isa, Products products);
 Kernel vector_matmul(const IsaKernels& isa, Products products);
 Kernel linear(const IsaKernels& isa, Products products);
 Kernel mlp_gemm_residual_add(const IsaKernels& isa, Products products);

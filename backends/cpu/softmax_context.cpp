@@ -1,11 +1,10 @@
 // softmax_context. Phase 1, tasks are tokens: queries to the workspace, keys and values to the cache (heads.h). Phase
 // 2, tasks are (kv head, tile of queries), kv head outermost: the tile's queries of one sequence, all query heads of
-// the group as rows, against one page of keys after another with an online softmax in f32. A page's keys are decoded
-// and turned, so that lanes are keys and scores need no sum over lanes. A plan of one token needs no barrier between
-// them: a kv head is appended and read by the same thread.
+// the group as rows, against one page of keys and values after another (PageKernels) with an online softmax in f32. A
+// plan of one token needs no barrier between them: a kv head is appended and read by the same thread.
 //
-// Bound by the cache's bytes at one token (each key and value read once for the whole group), by FMA in prefill. Work
-// follows positions and lengths, which are data; workspace and scratch follow the capacity alone.
+// Bound by the cache's bytes at one token (each key and value read once for the whole group), by FMA or the softmax in
+// prefill. Work follows positions and lengths, which are data; workspace and scratch follow the capacity alone.
 #include "ops/softmax_context.h"
 
 #include <cmath>
@@ -20,13 +19,13 @@
 namespace weft::cpu {
 namespace {
 
-constexpr int64_t kTileQueries = 64;  // rows that share a decoded page: 64 x 64 scores and as many sums stay in L2
 constexpr float kNone = -std::numeric_limits<float>::infinity();
 
 class Attend {
  public:
-  Attend(const IsaKernels& isa, const Call& call)
+  Attend(const IsaKernels& isa, Products products, const Call& call)
       : isa_(&isa),
+        pages_(products == Products::bf16 ? &isa.tile_pages : &isa.pages),
         op_(call.match.op<SoftmaxContext>()),
         heads_(isa, call),
         positions_(call.input(SoftmaxContext::kPositions).as<int32_t>()),
@@ -37,9 +36,11 @@ class Attend {
         v_cache_(call.input(SoftmaxContext::kVCache)),
         sinks_(call.input(SoftmaxContext::kSinks).as<float>()),
         context_(call.out[0].as<float>()),
+        changes_scores_(op_.softcap > 0 || op_.alibi || op_.scale <= 0),
         page_(k_cache_.dim(2)),
         page_stride_((page_ + 15) / 16 * 16),
-        tile_tokens_(std::max<int64_t>(1, kTileQueries / heads_.group())) {
+        tile_tokens_(std::max<int64_t>(1, pages_->queries / heads_.group())),
+        pages_scratch_((pages_->scratch_bytes(page_, op_.d_head) + 63) / 64 * 64) {
     if (op_.alibi) slopes_ = alibi_slopes(op_.n_head, static_cast<double>(op_.alibi_scale));
   }
 
@@ -47,8 +48,8 @@ class Attend {
   int64_t tiles(int64_t tokens) const { return (tokens + tile_tokens_ - 1) / tile_tokens_; }
   size_t scratch_bytes() const {
     const int64_t rows = tile_tokens_ * heads_.group();
-    const int64_t floats = rows * (page_stride_ + heads_.q_stride() + 3) + 2 * page_stride_ * heads_.q_stride();
-    return sizeof(float) * static_cast<size_t>(floats);
+    const int64_t floats = score_floats() + (rows + 31) / 32 * 32 * heads_.q_stride() + 3 * rows;
+    return pages_scratch_ + sizeof(float) * static_cast<size_t>(floats);
   }
 
   /// Tile `tile` of the live tokens for kv head h.
@@ -66,29 +67,27 @@ class Attend {
   /// Rows of a tile: query r belongs to token first + r / group, head h * group + r % group.
   struct Rows {
     int64_t h, first, n;
-    float* scores;               // [n, page_stride]
+    std::byte* pages;            // scratch of the pages' kernels
+    float* scores;               // [block, page_stride]
     float* sums;                 // [n, q_stride]: of weighted values
     float *peak, *total, *keep;  // [n]: largest score so far, sum of exponentials below it, factor for what came before
-    float* decoded;              // [page, q_stride]: keys, then values
-    float* keys;                 // [q_stride, page_stride]: turned
   };
+
+  int64_t score_floats() const { return (pages_->block + 31) / 32 * 32 * page_stride_; }
 
   void run_sequence(int64_t h, int64_t first, int64_t last, std::byte* scratch) const {
     const int64_t group = heads_.group(), stride = heads_.q_stride(), n = (last - first) * group;
+    auto* const floats = reinterpret_cast<float*>(scratch + pages_scratch_);
     Rows rows{.h = h,
               .first = first,
               .n = n,
-              .scores = reinterpret_cast<float*>(scratch),
-              .sums = nullptr,
+              .pages = scratch,
+              .scores = floats,
+              .sums = floats + score_floats(),
               .peak = nullptr,
               .total = nullptr,
-              .keep = nullptr,
-              .decoded = nullptr,
-              .keys = nullptr};
-    rows.decoded = rows.scores + n * page_stride_;
-    rows.keys = rows.decoded + page_stride_ * stride;
-    rows.sums = rows.keys + page_stride_ * stride;
-    rows.peak = rows.sums + n * stride;
+              .keep = nullptr};
+    rows.peak = rows.sums + (n + 31) / 32 * 32 * stride;
     rows.total = rows.peak + n;
     rows.keep = rows.total + n;
     std::memset(rows.sums, 0, static_cast<size_t>(n * stride) * sizeof(float));
@@ -127,72 +126,57 @@ class Attend {
   /// page `next`. A page out of range is zeros.
   void see_page(const Rows& rows, int64_t id, int64_t key, int64_t n, int64_t next) const {
     const bool exists = this->exists(id);
-    const int64_t group = heads_.group(), stride = heads_.q_stride();
+    Page keys{}, values{};
     if (exists) {
-      const Decoded k = decode(k_cache_, rows, id, n, page_rows(v_cache_, id, rows.h).data);
-      isa_->transpose(k.data, k.stride, n, op_.d_head, rows.keys, page_stride_);
-      isa_->weigh_rows(rows.scores, nullptr, heads_.queries(rows.h) + rows.first * group * stride, stride, rows.n,
-                       rows.keys, page_stride_, op_.d_head, page_stride_);
+      values = {page_rows(v_cache_, id, rows.h), n, page_, nullptr};
+      keys = {page_rows(k_cache_, id, rows.h), n, page_, values.rows.data};
+      if (this->exists(next)) values.next = page_rows(k_cache_, next, rows.h).data;
+    }
+    if (exists && pages_->enter) pages_->enter(keys, values, rows.n, op_.d_head, rows.pages);
+    for (int64_t r = 0; r < rows.n; r += pages_->block) {
+      see_block(rows, r, std::min(pages_->block, rows.n - r), key, n, keys, values);
+    }
+  }
+
+  /// The same for `n_rows` rows from `first` on. Pages that do not exist have no data.
+  void see_block(const Rows& rows, int64_t first, int64_t n_rows, int64_t key, int64_t n, const Page& keys,
+                 const Page& values) const {
+    const bool exists = keys.rows.data != nullptr;
+    const int64_t stride = heads_.q_stride();
+    const float* queries = heads_.queries(rows.h) + (rows.first * heads_.group() + first) * stride;
+    if (exists) {
+      pages_->score(rows.scores, queries, n_rows, keys, op_.d_head, rows.pages);
     } else {
-      std::memset(rows.scores, 0, static_cast<size_t>(rows.n * page_stride_) * sizeof(float));
+      std::memset(rows.scores, 0, static_cast<size_t>(n_rows * page_stride_) * sizeof(float));
     }
     bool any = false;
-    for (int64_t r = 0; r < rows.n; ++r) any |= weigh(rows, r, key, n);
-    if (!any || !exists) return scale_sums(rows);
-    const std::byte* ahead = this->exists(next) ? page_rows(k_cache_, next, rows.h).data : nullptr;
-    const Decoded v = decode(v_cache_, rows, id, n, ahead);
-    isa_->weigh_rows(rows.sums, rows.keep, rows.scores, page_stride_, rows.n, v.data, v.stride, n, stride);
-  }
-
-  void scale_sums(const Rows& rows) const {
-    for (int64_t r = 0; r < rows.n; ++r) {
-      isa_->scale(rows.sums + r * heads_.q_stride(), rows.keep[r], heads_.q_stride());
+    for (int64_t r = 0; r < n_rows; ++r) any |= mask(rows, first + r, rows.scores + r * page_stride_, key, n);
+    isa_->online_softmax(rows.scores, page_stride_, n_rows, n, changes_scores_ ? 1 : op_.scale, rows.peak + first,
+                         rows.total + first, rows.keep + first);
+    float* sums = rows.sums + first * stride;
+    if (any && exists) {
+      pages_->weigh(sums, rows.keep + first, rows.scores, n_rows, values, op_.d_head, rows.pages);
+    } else {
+      for (int64_t r = 0; r < n_rows; ++r) isa_->scale(sums + r * stride, rows.keep[first + r], stride);
     }
   }
 
-  /// Scores of row r to weights below the new peak; whether it sees any of the keys.
-  bool weigh(const Rows& rows, int64_t r, int64_t key, int64_t n) const {
-    float* s = rows.scores + r * page_stride_;
+  /// What is done to the scores s of row r before their softmax; whether it sees any of the keys.
+  bool mask(const Rows& rows, int64_t r, float* s, int64_t key, int64_t n) const {
     const int64_t position = positions_[rows.first + r / heads_.group()];
-    isa_->scale(s, op_.scale, n);
-    if (op_.softcap > 0) isa_->soft_cap(op_.softcap, s, n);
-    if (op_.alibi) {
-      const float slope = slopes_[static_cast<size_t>(rows.h * heads_.group() + r % heads_.group())];
-      for (int64_t j = 0; j < n; ++j) s[j] += slope * static_cast<float>(key + j - position);
+    if (changes_scores_) {
+      isa_->scale(s, op_.scale, n);
+      if (op_.softcap > 0) isa_->soft_cap(op_.softcap, s, n);
+      if (op_.alibi) {
+        const float slope = slopes_[static_cast<size_t>(rows.h * heads_.group() + r % heads_.group())];
+        for (int64_t j = 0; j < n; ++j) s[j] += slope * static_cast<float>(key + j - position);
+      }
     }
     const int64_t begin = op_.window > 0 ? std::clamp<int64_t>(position - op_.window + 1 - key, 0, n) : 0;
-    const int64_t end = std::clamp<int64_t>(position + 1 - key, 0, n);
-    for (int64_t j = 0; j < begin; ++j) s[j] = kNone;
-    for (int64_t j = end; j < n; ++j) s[j] = kNone;
-    rows.keep[r] = 1;
-    if (begin >= end) {
-      std::memset(s, 0, static_cast<size_t>(n) * sizeof(float));
-      return false;
-    }
-    const float peak = std::max(rows.peak[r], isa_->max(s, n));
-    rows.keep[r] = rows.peak[r] == kNone ? 0 : std::exp(rows.peak[r] - peak);
-    rows.total[r] = rows.total[r] * rows.keep[r] + isa_->exp_sum(s, peak, n);
-    rows.peak[r] = peak;
-    return true;
-  }
-
-  struct Decoded {
-    const float* data;
-    int64_t stride;
-  };
-  /// A page's n rows as f32, padded to q_stride; in place where they are that already. Asks for as much of `ahead`:
-  /// each page would else begin with waiting for memory.
-  Decoded decode(const Tensor& cache, const Rows& rows, int64_t id, int64_t n, const std::byte* ahead) const {
-    RowBlock row = page_rows(cache, id, rows.h);
-    const int64_t d = op_.d_head, stride = heads_.q_stride();
-    if (row.format == Format::f32 && d == stride) return {reinterpret_cast<const float*>(row.data), d};
-    for (int64_t j = 0; j < n; ++j, row.data += row.row_bytes) {
-      for (size_t line = 0; ahead && line < row.row_bytes; line += 64) __builtin_prefetch(ahead + line, 0, 2);
-      if (ahead) ahead += row.row_bytes;
-      isa_->decode(row, rows.decoded + j * stride, d);
-      for (int64_t i = d; i < stride; ++i) rows.decoded[j * stride + i] = 0;
-    }
-    return {rows.decoded, stride};
+    const int64_t end = std::clamp<int64_t>(position + 1 - key, begin, n);
+    std::fill(s, s + begin, kNone);
+    std::fill(s + end, s + n, kNone);
+    return begin < end;
   }
 
   void finish(const Rows& rows, int64_t r) const {
@@ -209,20 +193,23 @@ class Attend {
   }
 
   const IsaKernels* isa_;
+  const PageKernels* pages_;
   SoftmaxContext op_;
   Heads heads_;
   const int32_t *positions_, *sequence_ids_, *kv_lengths_;
   Tensor page_table_, k_cache_, v_cache_;
   const float* sinks_;
   float* context_;
+  bool changes_scores_;  // beyond scaling by a positive factor, which the softmax does
   int64_t page_, page_stride_, tile_tokens_;
+  size_t pages_scratch_;
   std::vector<float> slopes_;
 };
 
-void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
+void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& steps) {
   auto& cpu = static_cast<CpuSteps&>(steps);
   cpu.begin(call, Heads::workspace_bytes(call.match));
-  const Attend attend(isa, call);
+  const Attend attend(isa, products, call);
   cpu.scratch(std::max(attend.scratch_bytes(), attend.heads().scratch_bytes()));
   const auto tokens = [type = call.out[0].type, live = call.live] { return live_count(type, live); };
   const int64_t kv_heads = call.match.op<SoftmaxContext>().n_kv_head;
@@ -248,7 +235,8 @@ void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
             });
 }
 
-std::optional<std::string> refuses(const Match& match, const DeviceInfo&) {
+std::optional<std::string> refuses(const Match& match, Products products) {
+  if (const auto reason = refuses_weights(match, {}, products)) return reason;
   for (const size_t slot : {SoftmaxContext::kKCache, SoftmaxContext::kVCache}) {
     const DType dtype = match.type(slot).dtype;
     if (!dtype->encode) return fmt::format("a cache of {} cannot be written", dtype.name());
@@ -258,14 +246,14 @@ std::optional<std::string> refuses(const Match& match, const DeviceInfo&) {
 
 }  // namespace
 
-Kernel softmax_context(const IsaKernels& isa) {
-  return {.name = fmt::format("softmax_context.{}", isa.name),
+Kernel softmax_context(const IsaKernels& isa, Products products) {
+  return {.name = kernel_name("softmax_context", isa, products),
           .covers = {SoftmaxContext::name},
-          .arithmetic = Arithmetic::f32,
-          .refuses = refuses,
+          .arithmetic = arithmetic_of(products),
+          .refuses = [products](const Match& match, const DeviceInfo&) { return refuses(match, products); },
           .layout = nullptr,
           .workspace = Heads::workspace_bytes,
-          .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, call, steps); }};
+          .prepare = [&isa, products](const Call& call, Steps& steps) { prepare(isa, products, call, steps); }};
 }
 
 }  // namespace weft::cpu

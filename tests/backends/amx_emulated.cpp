@@ -1,6 +1,6 @@
 #include "tests/backends/amx_emulated.h"
 
-#include "backends/cpu/isa/amx/tiles.h"
+#include "backends/cpu/isa/amx/pages.h"
 
 namespace weft::cpu::amx {
 namespace {
@@ -9,7 +9,9 @@ namespace {
 class EmulatedTiles {
  public:
   void zero() { __builtin_memset(sums_, 0, sizeof sums_); }
-  void load(const float* c) { __builtin_memcpy(sums_, c, sizeof sums_); }
+  void load(const float* c, int64_t stride) {
+    for (int64_t i = 0; i < kPairSide; ++i) __builtin_memcpy(sums_[i], c + i * (stride / 4), sizeof sums_[i]);
+  }
   void store(float* c, int64_t stride) {
     for (int64_t i = 0; i < kPairSide; ++i) __builtin_memcpy(c + i * (stride / 4), sums_[i], sizeof sums_[i]);
   }

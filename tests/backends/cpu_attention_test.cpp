@@ -1,6 +1,8 @@
 // softmax_context x instruction set x cache format x every variant against its `lower` on ref: paged caches of several
 // sequences in shuffled pages, prefill and decode steps against what earlier steps left.
+#include "backends/cpu/kernels.h"
 #include "ops/quant/all.h"
+#include "tests/backends/amx_emulated.h"
 #include "tests/backends/attention_steps.h"
 #include "tests/backends/cpu_fixture.h"
 
@@ -52,13 +54,20 @@ std::vector<Variant> variants() {
 }
 
 const std::vector<Batch> kBatches = {
-    {{0}, {1}, 1},       {{37}, {1}, 1}, {{0}, {23}, 23}, {{11}, {70}, 80}, {{3, 0, 18, 0}, {1, 7, 1, 0}, 12},
-    {{9, 21}, {1, 1}, 2}};
+    {{0}, {1}, 1},        {{37}, {1}, 1},     {{0}, {23}, 23},     {{11}, {70}, 80}, {{3, 0, 18, 0}, {1, 7, 1, 0}, 12},
+    {{9, 21}, {1, 1}, 2}, {{37}, {1}, 1, 16}, {{70}, {90}, 96, 64}};
 
 /// What rounding a cached value the other way may change.
 double cache_tolerance(DType cache) {
   if (cache == quant::f32) return tolerance(Arithmetic::f32);
   return cache == quant::f16 ? 1e-3 : 1e-2;
+}
+
+/// Those of this machine, and the tile unit's in plain loops where it has none.
+std::vector<const cpu::IsaKernels*> isas() {
+  auto list = cpu::supported_isas();
+  if (list.front()->matmul_tiles == nullptr && cpu::amx::emulated()) list.push_back(cpu::amx::emulated());
+  return list;
 }
 
 void check(const Variant& v, const Batch& b, DType cache) {
@@ -67,28 +76,35 @@ void check(const Variant& v, const Batch& b, DType cache) {
   const std::string what =
       fmt::format("{}, {} cache, capacity {}, {} sequences", v.name, cache.name(), b.capacity, b.past.size());
   std::map<std::string, Ports> got;
-  for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
+  const auto run = [&](const Kernel& kernel) {
     for (const int threads : {1, 2, 3}) {
-      const auto backend = make_cpu_backend({.threads = threads, .isa = isa->name});
-      const Kernel* kernel = find_kernel(*backend, fmt::format("softmax_context.{}", isa->name));
-      Ports ports = CpuRun{backend.get(), kernel, {node}, {}, 1, 0}.run(g);
+      const auto backend = make_cpu_backend({.threads = threads, .isa = ""});
+      Ports ports = CpuRun{backend.get(), &kernel, {node}, {}, 1, 0}.run(g);
       if (threads == 1) {
-        got[isa->name] = std::move(ports);
+        got[kernel.name] = std::move(ports);
         continue;
       }
       for (size_t port = 0; port < ports.size(); ++port) {
-        EXPECT_EQ(ports[port].bytes, got[isa->name][port].bytes) << what << ": differs at " << threads << " threads";
+        EXPECT_EQ(ports[port].bytes, got[kernel.name][port].bytes)
+            << what << ": " << kernel.name << " differs at " << threads << " threads";
       }
     }
+  };
+  for (const cpu::IsaKernels* isa : isas()) {
+    run(cpu::softmax_context(*isa, cpu::Products::f32));
+    if (isa->matmul_tiles != nullptr && b.capacity >= cpu::kTileProductsTokens)
+      run(cpu::softmax_context(*isa, cpu::Products::bf16));
   }
   for (const uint8_t port : {0, 1, 2}) g.graph.output(fmt::format("o{}", port), {&g.graph, node, port});
   States states = g.states;
   const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
-  for (auto& [isa, ports] : got) {
+  for (auto& [kernel, ports] : got) {
+    const bool half = kernel.find(".bf16.") != std::string::npos;
     for (size_t port = 0; port < ports.size(); ++port) {
       const HostTensor& wanted = expected.at(fmt::format("o{}", port));
-      expect_close(live_values(ports[port], g.live), live_values(wanted, g.live), cache_tolerance(cache),
-                   fmt::format("{}: {} output {}", what, isa, port));
+      expect_close(live_values(ports[port], g.live), live_values(wanted, g.live),
+                   std::max(cache_tolerance(cache), half ? tolerance(Arithmetic::half) : 0),
+                   fmt::format("{}: {} output {}", what, kernel, port));
     }
   }
 }
@@ -116,17 +132,17 @@ TEST(CpuAttention, OddHeadsAreNotVectors) {
 }
 
 // Decoding a token alone or in one prefill must give the same context: sampling would otherwise depend on batching.
-TEST(CpuAttention, BitsDependOnNeitherBatchNorTile) {
+void check_bits(int page) {
   const Variant v = variants().back();
   for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
     const auto backend = make_cpu_backend({.threads = 2, .isa = isa->name});
     const Kernel* kernel = find_kernel(*backend, fmt::format("softmax_context.{}", isa->name));
     OpGraph whole;
-    const NodeId node = make_step(whole, v, {{0}, {23}, 23}, quant::f32);
+    const NodeId node = make_step(whole, v, {{0}, {23}, 23, page}, quant::f32);
     const Ports all = CpuRun{backend.get(), kernel, {node}, {}, 1, 0}.run(whole);
     // The last token again, against the cache that the whole left.
     OpGraph last;
-    const NodeId one = make_step(last, v, {{22}, {1}, 1}, quant::f32);
+    const NodeId one = make_step(last, v, {{22}, {1}, 1, page}, quant::f32);
     last.states["k"] = all[1];
     last.states["v"] = all[2];
     const Node &n_all = whole.graph.node(node), &n_one = last.graph.node(one);
@@ -145,6 +161,42 @@ TEST(CpuAttention, BitsDependOnNeitherBatchNorTile) {
     const Ports decoded = CpuRun{backend.get(), kernel, {one}, {}, 1, 0}.run(last);
     const auto a = all[0].values(), b = decoded[0].values();
     EXPECT_EQ(std::vector<float>(a.end() - static_cast<std::ptrdiff_t>(b.size()), a.end()), b) << isa->name;
+  }
+}
+
+// Of pages of 4 keys rows are decoded one by one; those of 16 are vectors of keys.
+TEST(CpuAttention, BitsDependOnNeitherBatchNorTile) {
+  check_bits(4);
+  check_bits(16);
+}
+
+// Piece by piece, with keys that are masked, against the softmax of all of them in double precision.
+TEST(CpuAttention, OnlineSoftmaxOfPieces) {
+  constexpr float kFactor = 0.125f, kMasked = -std::numeric_limits<float>::infinity();
+  std::mt19937 generator(7);
+  std::normal_distribution<float> normal(0, 100);
+  std::vector<float> scores(100);
+  for (float& s : scores) s = normal(generator);
+  std::fill_n(scores.begin(), 30, kMasked);  // the first piece sees nothing
+  scores[99] = kMasked;
+  double largest = kMasked, total = 0;
+  for (const float s : scores) largest = std::max(largest, static_cast<double>(s) * kFactor);
+  for (const float s : scores) total += std::exp(static_cast<double>(s) * kFactor - largest);
+  for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
+    float peak = kMasked, sum = 0, keep = 0;
+    std::vector<float> weights = scores;
+    for (const auto& [first, n] : {std::pair{0, 30}, {30, 7}, {37, 33}, {70, 30}}) {
+      isa->online_softmax(weights.data() + first, 0, 1, n, kFactor, &peak, &sum, &keep);
+      for (int i = 0; i < first; ++i) weights[static_cast<size_t>(i)] *= keep;
+    }
+    EXPECT_NEAR(sum, total, 1e-6 * total) << isa->name;
+    for (size_t i = 0; i < scores.size(); ++i) {
+      EXPECT_NEAR(weights[i], std::exp(static_cast<double>(scores[i]) * kFactor - largest), 1e-6) << isa->name << i;
+    }
+    std::vector<float> bad(20, std::numeric_limits<float>::quiet_NaN());
+    peak = kMasked;
+    isa->online_softmax(bad.data(), 0, 1, 20, kFactor, &peak, &sum, &keep);
+    EXPECT_TRUE(std::isnan(bad[0]) && std::isnan(bad[19])) << isa->name;
   }
 }
 

@@ -45,11 +45,14 @@ void matmul(benchmark::State& state, DType dtype, int64_t tokens) {
   CpuSteps steps(team);
   const Tensor blocks[] = {{type, data.get(), nullptr}};
   const Weights weights(blocks);
-  std::vector<float> x(static_cast<size_t>(tokens * kK), 0.5f), out(static_cast<size_t>(tokens * n));
+  std::vector<float> out(static_cast<size_t>(tokens * n));
+  const size_t x_bytes = static_cast<size_t>(tokens * kK) * sizeof(float);
+  const std::unique_ptr<float, decltype(&std::free)> x(static_cast<float*>(std::aligned_alloc(64, x_bytes)), std::free);
+  std::fill_n(x.get(), tokens * kK, 0.5f);
   steps.scratch(kMatmulScratch);
   steps.phase(weights.units(), [&](int64_t first, int64_t last, const Worker& worker) {
-    for_tiles(first, last, n, tokens, [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
-      weights.multiply(isa(), begin, end, {x.data() + t * kK, kK}, n_tokens, out.data() + t * n + begin, n,
+    for_tiles(Products::f32, first, last, n, tokens, [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
+      weights.multiply(isa(), begin, end, {x.get() + t * kK, kK}, n_tokens, out.data() + t * n + begin, n,
                        worker.scratch);
     });
   });
@@ -78,10 +81,11 @@ void packed(benchmark::State& state, DType dtype, int64_t tokens) {
   const Tensor blocks[] = {{type, data.get(), quant::rows16(type)}};
   const Weights weights(blocks);
   for (auto _ : state) {
-    for_tiles(0, weights.units(), n, tokens, [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
-      weights.multiply(isa(), begin, end, Activations{x.data(), kK, quantized.data()}.from(t, kK), n_tokens,
-                       out.data() + t * n + begin, n, nullptr);
-    });
+    for_tiles(Products::int8, 0, weights.units(), n, tokens,
+              [&](int64_t t, int64_t n_tokens, int64_t begin, int64_t end) {
+                weights.multiply(isa(), begin, end, Activations{x.data(), kK, quantized.data()}.from(t, kK), n_tokens,
+                                 out.data() + t * n + begin, n, nullptr);
+              });
   }
   const auto runs = static_cast<double>(state.iterations());
   state.counters["GB/s"] =

@@ -36,6 +36,28 @@ struct RowBlock {
   void (*decode)(const std::byte* in, float* out, size_t n);
 };
 
+/// The first n rows, of d elements, of a page of the KV cache.
+struct Page {
+  RowBlock rows;
+  int64_t n, size;
+  const std::byte* next;  // as many bytes, wanted after these: asked for meanwhile; or null
+};
+
+/// Attention's work on a page. Rows of q and y are d long, rows of scores and p `size`, all rounded up to 16; scores
+/// and y have memory for rows up to a multiple of 32. Scratch is 64-byte aligned.
+struct PageKernels {
+  int64_t queries, block;  // rows that should share a page; at most so many rows a call of score and weigh
+  size_t (*scratch_bytes)(int64_t size, int64_t d);
+  /// Comes first, where it is not null; what it makes of the page stays in scratch. n_rows: as score and weigh will
+  /// have.
+  void (*enter)(const Page& keys, const Page& values, int64_t n_rows, int64_t d, std::byte* scratch);
+  /// scores[r, i] = dot(q[r, :], row i of the page) for its n rows; the rest of a row of scores is anything.
+  void (*score)(float* scores, const float* q, int64_t n_rows, const Page& page, int64_t d, std::byte* scratch);
+  /// y[r, :] = y[r, :] * keep[r] + sum of p[r, i] * row i of the page over its n rows, in ascending i.
+  void (*weigh)(float* y, const float* keep, const float* p, int64_t n_rows, const Page& page, int64_t d,
+                std::byte* scratch);
+};
+
 /// out[t, n] = dot(x[t, :], w[n, :]) for n < n_rows.
 struct Matmul {
   const float* x;
@@ -85,12 +107,12 @@ struct TileMatmul {
 
 constexpr int64_t kRowUnit = 16;     // rows of a weight that are one task: a packed tile
 constexpr int64_t kTileRows = 48;    // rows multiplied before their epilogue: a multiple of kDecodeRows and the lanes
-constexpr int64_t kDecodeRows = 12;  // rows decoded at once: 12 x 768 floats stay in L1/L2
-constexpr int64_t kTokenTile = 64;   // tokens that share a decoded tile: 64 x 4096 floats stay in L2
-constexpr int64_t kChunk = 768;      // columns of a decoded tile: a multiple of every format's block
+constexpr int64_t kDecodeRows = 12;  // rows decoded at once: 12 x 512 floats stay in L1
+constexpr int64_t kTokenTile = 64;   // tokens that share it: 64 x 512 floats, and the sums, stay in L2
+constexpr int64_t kChunk = 512;      // columns of a decoded tile: a multiple of every format's block
 constexpr int64_t kChunkStride = kChunk + 16;  // rows a power of two apart would share cache sets
 constexpr size_t kMatmulScratch =
-    sizeof(float) * (kDecodeRows * kChunkStride + kTokenTile * kChunkStride + kTokenTile * kDecodeRows * 16);
+    sizeof(float) * (kDecodeRows * kChunkStride + kTokenTile * kChunkStride + kTokenTile * kTileRows * 16);
 
 constexpr int64_t kPanelRows = 128, kPanelTokens = 512;  // of tile products at once: panel and sums stay in L2
 constexpr size_t kPanelScratch = 1096 << 10;
@@ -136,14 +158,15 @@ struct IsaKernels {
   float (*max)(const float* s, int64_t n);
   /// s = exp(s - shift), and their sum. exp(-inf) = 0.
   float (*exp_sum)(float* s, float shift, int64_t n);
+  /// The next n scores of each row of an online softmax (Milakov and Gimelshein 2018): peak[r] = the largest of factor
+  /// * s so far, s = exp(factor * s - peak[r]), keep[r] = exp(old peak[r] - peak[r]), total[r] = total[r] * keep[r] +
+  /// their sum. factor > 0. A row that has seen nothing but -inf becomes zeros.
+  void (*online_softmax)(float* s, int64_t stride, int64_t n_rows, int64_t n, float factor, float* peak, float* total,
+                         float* keep);
   /// y *= factor.
   void (*scale)(float* y, float factor, int64_t n);
-  /// y[r, :] = y[r, :] * keep[r] + sum over j < n_keys of p[r, j] * v[j, :], in ascending j; the old y counts
-  /// for nothing if keep is null.
-  void (*weigh_rows)(float* y, const float* keep, const float* p, int64_t p_stride, int64_t n_rows, const float* v,
-                     int64_t v_stride, int64_t n_keys, int64_t d);
-  /// out[j, i] = in[i, j] for i < n, j < d; zeros for the rest of a row of out, whose length is out_stride.
-  void (*transpose)(const float* in, int64_t in_stride, int64_t n, int64_t d, float* out, int64_t out_stride);
+  PageKernels pages;       // in f32
+  PageKernels tile_pages;  // by tile products of bf16; null where there is no tile unit
   /// Decodes n elements of a row.
   void (*decode)(const RowBlock& row, float* out, int64_t n);
   // Probes of the machine: all of `data` read once, but for the last few hundred bytes (returns the sum of it); and

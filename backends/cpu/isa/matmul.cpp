@@ -6,9 +6,9 @@
 //
 // Up to four tokens: several rows at once, decoded in registers, one accumulator for each row and token, each row's
 // stream prefetched 512 bytes ahead. Bound by memory; q4_0 by decoding.
-// More tokens: a tile of kDecodeRows rows x kChunk columns is decoded once into L1/L2 and multiplied with all tokens of
-// a tile by a register block of kBlockTokens x kBlockRows accumulators; between chunks of columns the accumulators wait
-// in scratch. Bound by the FMA units.
+// More tokens: chunk of kChunk columns by chunk, kDecodeRows rows are decoded into L1 and multiplied with all tokens of
+// a tile by a register block of kBlockTokens x kBlockRows accumulators, while the next rows are asked for; between
+// chunks the accumulators wait in L2. Bound by the FMA units.
 #include "backends/cpu/isa/decode.h"
 #include "backends/cpu/isa/kernels.h"
 
@@ -82,41 +82,48 @@ void gemv_tokens(const Matmul& m) {
   }
 }
 
-/// Where a register block's operands and results are.
+/// Where a register block's operands and sums are.
 struct Block {
   const float* x;
   int64_t x_stride;
   const float* w;
   int64_t w_stride;
   int64_t n;   // columns, a multiple of kLanes
-  float* acc;  // [tokens][kDecodeRows][kLanes]
-  float* out;
-  int64_t out_stride;
-  bool first, last;  // chunk
+  float* acc;  // [tokens][kTileRows][kLanes]
+  bool first;  // chunk
 };
 
 template <int T, int R>
 void multiply(const Block& b) {
   V acc[T][R];
-  for (int t = 0; t < T; ++t) {
-    for (int r = 0; r < R; ++r) acc[t][r] = b.first ? set(0) : load(b.acc + (t * kDecodeRows + r) * kLanes);
+  if (b.first) {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) acc[t][r] = set(0);
+    }
+  } else {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) acc[t][r] = load(b.acc + (t * kTileRows + r) * kLanes);
+    }
   }
   for (int64_t i = 0; i < b.n; i += kLanes) {
     V w[R];
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) w[r] = load(b.w + r * b.w_stride + i);
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       const V x = load(b.x + t * b.x_stride + i);
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) acc[t][r] = fma(w[r], x, acc[t][r]);
     }
   }
+#pragma GCC unroll 8
   for (int t = 0; t < T; ++t) {
-    for (int r = 0; r < R; ++r) {
-      if (b.last) {
-        b.out[t * b.out_stride + r] = sum(acc[t][r]);
-      } else {
-        store(b.acc + (t * kDecodeRows + r) * kLanes, acc[t][r]);
-      }
-    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) store(b.acc + (t * kTileRows + r) * kLanes, acc[t][r]);
   }
 }
 
@@ -153,22 +160,51 @@ Multiply pick(int64_t tokens, int64_t rows) {
   }
 }
 
-/// Tokens and rows of one tile of each.
-void tile(const Matmul& m, int64_t t0, int64_t n_tokens, int64_t r0, int64_t n_rows) {
+/// n <= kDecodeRows rows from r0 on, columns [k0, k0 + columns), as f32 with zeros up to `padded`.
+void decode_tile(const RowBlock& w, int64_t r0, int64_t n, int64_t k0, int64_t columns, int64_t padded, float* to) {
+  RowBlock part = w;
+  part.data += static_cast<size_t>(r0) * w.row_bytes + static_cast<size_t>(k0 / w.block_elems) * w.block_bytes;
+  for (int64_t r = 0; r < n; ++r, part.data += w.row_bytes, to += kChunkStride) {
+    decode(part, to, columns);
+    for (int64_t i = columns; i < padded; ++i) to[i] = 0;
+  }
+}
+
+constexpr int64_t kAskLines = 16;  // a block of tokens: f16 tiles are done after 48 tokens
+
+/// The stored bytes of the tile to decode next, asked for bit by bit while the one before is multiplied.
+class Ahead {
+ public:
+  Ahead(const RowBlock& w, int64_t r0, int64_t n, int64_t k0, int64_t columns)
+      : from_(w.data + static_cast<size_t>(r0) * w.row_bytes + static_cast<size_t>(k0 / w.block_elems) * w.block_bytes),
+        row_bytes_(w.row_bytes),
+        line_end_(columns / w.block_elems * w.block_bytes),
+        rows_(n) {}
+
+  void ask(int64_t lines) {
+    for (; lines > 0 && row_ < rows_; --lines) {
+      _mm_prefetch(reinterpret_cast<const char*>(from_ + static_cast<size_t>(row_) * row_bytes_ + line_), _MM_HINT_T1);
+      line_ += 64;
+      if (line_ < line_end_) continue;
+      line_ = 0;
+      ++row_;
+    }
+  }
+
+ private:
+  const std::byte* from_;
+  size_t row_bytes_;
+  int64_t line_end_, rows_, row_ = 0, line_ = 0;
+};
+
+/// Tokens [t0, t0 + n_tokens) and all rows, at most a tile of each: chunk of columns by chunk, so that the tokens' part
+/// of it stays near for all rows.
+void tile(const Matmul& m, int64_t t0, int64_t n_tokens) {
   float* w_tile = reinterpret_cast<float*>(m.scratch);
   float* x_tile = w_tile + kDecodeRows * kChunkStride;
   float* acc = x_tile + kTokenTile * kChunkStride;
-  const RowBlock& w = m.w;
   for (int64_t k0 = 0; k0 < m.k; k0 += kChunk) {
     const int64_t n = least(kChunk, m.k - k0), padded = (n + kLanes - 1) / kLanes * kLanes;
-    RowBlock part = w;
-    for (int64_t r = 0; r < n_rows; ++r) {
-      part.data =
-          w.data + static_cast<size_t>(r0 + r) * w.row_bytes + static_cast<size_t>(k0 / w.block_elems) * w.block_bytes;
-      float* row = w_tile + r * kChunkStride;
-      decode(part, row, n);
-      for (int64_t i = n; i < padded; ++i) row[i] = 0;
-    }
     const float* x = m.x + t0 * m.x_stride + k0;
     int64_t x_stride = m.x_stride;
     if (padded != n) {
@@ -180,20 +216,30 @@ void tile(const Matmul& m, int64_t t0, int64_t n_tokens, int64_t r0, int64_t n_r
       x = x_tile;
       x_stride = kChunkStride;
     }
-    for (int64_t r = 0; r < n_rows; r += kBlockRows) {
+    for (int64_t r0 = 0; r0 < m.n_rows; r0 += kDecodeRows) {
+      const int64_t n_rows = least(kDecodeRows, m.n_rows - r0);
+      decode_tile(m.w, r0, n_rows, k0, n, padded, w_tile);
+      const bool next_rows = r0 + kDecodeRows < m.n_rows;
+      Ahead ahead = next_rows ? Ahead(m.w, r0 + kDecodeRows, least(kDecodeRows, m.n_rows - r0 - kDecodeRows), k0, n)
+                              : Ahead(m.w, 0, least(kDecodeRows, m.n_rows), k0 + n, least(kChunk, m.k - k0 - n));
       for (int64_t t = 0; t < n_tokens; t += kBlockTokens) {
-        pick(least(kBlockTokens, n_tokens - t),
-             least(kBlockRows, n_rows - r))({.x = x + t * x_stride,
-                                             .x_stride = x_stride,
-                                             .w = w_tile + r * kChunkStride,
-                                             .w_stride = kChunkStride,
-                                             .n = padded,
-                                             .acc = acc + (t * kDecodeRows + r) * kLanes,
-                                             .out = m.out + (t0 + t) * m.out_stride + r0 + r,
-                                             .out_stride = m.out_stride,
-                                             .first = k0 == 0,
-                                             .last = k0 + kChunk >= m.k});
+        ahead.ask(kAskLines);
+        for (int64_t r = 0; r < n_rows; r += kBlockRows) {
+          pick(least(kBlockTokens, n_tokens - t),
+               least(kBlockRows, n_rows - r))({.x = x + t * x_stride,
+                                               .x_stride = x_stride,
+                                               .w = w_tile + r * kChunkStride,
+                                               .w_stride = kChunkStride,
+                                               .n = padded,
+                                               .acc = acc + (t * kTileRows + r0 + r) * kLanes,
+                                               .first = k0 == 0});
+        }
       }
+    }
+  }
+  for (int64_t t = 0; t < n_tokens; ++t) {
+    for (int64_t r = 0; r < m.n_rows; ++r) {
+      m.out[(t0 + t) * m.out_stride + r] = sum(load(acc + (t * kTileRows + r) * kLanes));
     }
   }
 }
@@ -218,10 +264,12 @@ void matmul(const Matmul& m) {
         break;
     }
   }
-  for (int64_t t = 0; t < m.n_tokens; t += kTokenTile) {
-    for (int64_t r = 0; r < m.n_rows; r += kDecodeRows) {
-      tile(m, t, least(kTokenTile, m.n_tokens - t), r, least(kDecodeRows, m.n_rows - r));
-    }
+  for (int64_t r = 0; r < m.n_rows; r += kTileRows) {
+    Matmul rows = m;
+    rows.w.data += static_cast<size_t>(r) * m.w.row_bytes;
+    rows.n_rows = least(kTileRows, m.n_rows - r);
+    rows.out += r;
+    for (int64_t t = 0; t < m.n_tokens; t += kTokenTile) tile(rows, t, least(kTokenTile, m.n_tokens - t));
   }
 }
 

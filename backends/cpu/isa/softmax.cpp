@@ -1,5 +1,5 @@
-// The pieces of attention between its two matrix products: soft cap, maximum, exponentials and their sum; the
-// weighted sum of rows, which serves both (keys turned, lanes are keys; values, lanes are columns); and the turning.
+// The pieces of attention between its two matrix products: soft cap, online softmax; and the weighted sum of rows,
+// which serves both (keys turned, lanes are keys; values, lanes are columns).
 #include "backends/cpu/isa/kernels.h"
 #include "backends/cpu/isa/math.h"
 
@@ -29,6 +29,43 @@ float exp_sum(float* s, float shift, int64_t n) {
     total = total + e;
   }
   return sum(total);
+}
+
+namespace {
+
+void online_softmax_row(float* s, int64_t n, float factor, float* peak, float* total, float* keep) {
+  const V by = set(factor);
+  const float lowest = -__builtin_inff(), before = *peak;
+  const float largest = max_of(reduce(s, n, set(lowest), lowest, [=](V acc, V v) { return vmax(acc, v * by); }));
+  const float now = before > largest ? before : largest;
+  const V less = set(now == lowest ? 0 : -now);  // where nothing was seen yet: exp(-inf), and NaN stays NaN
+  V sums = set(0);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const V e = exp_below(fma(load(s + i), by, less));
+    store(s + i, e);
+    sums = sums + e;
+  }
+  if (i < n) {
+    const V e = exp_below(fma(load_tail(s + i, n - i, lowest), by, less));
+    store_tail(s + i, n - i, e);
+    sums = sums + e;
+  }
+  *keep = 1;
+  if (before != now) {
+    alignas(64) float lanes[kLanes];
+    store(lanes, exp_below(set(before - now)));
+    *keep = lanes[0];
+  }
+  *total = *total * *keep + sum(sums);
+  *peak = now;
+}
+
+}  // namespace
+
+void online_softmax(float* s, int64_t stride, int64_t n_rows, int64_t n, float factor, float* peak, float* total,
+                    float* keep) {
+  for (int64_t r = 0; r < n_rows; ++r) online_softmax_row(s + r * stride, n, factor, peak + r, total + r, keep + r);
 }
 
 namespace {
@@ -79,28 +116,6 @@ void weigh_rows(float* y, const float* keep, const float* p, int64_t p_stride, i
   };
   for (; r + 4 <= n_rows; r += 4) rows(Count<4>{});
   for (; r < n_rows; ++r) rows(Count<1>{});
-}
-
-void transpose(const float* in, int64_t in_stride, int64_t n, int64_t d, float* out, int64_t out_stride) {
-  int64_t j = 0;
-  for (; j + 4 <= d; j += 4) {
-    int64_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-      __m128 a = _mm_loadu_ps(in + i * in_stride + j), b = _mm_loadu_ps(in + (i + 1) * in_stride + j);
-      __m128 c = _mm_loadu_ps(in + (i + 2) * in_stride + j), e = _mm_loadu_ps(in + (i + 3) * in_stride + j);
-      _MM_TRANSPOSE4_PS(a, b, c, e);
-      _mm_storeu_ps(out + j * out_stride + i, a);
-      _mm_storeu_ps(out + (j + 1) * out_stride + i, b);
-      _mm_storeu_ps(out + (j + 2) * out_stride + i, c);
-      _mm_storeu_ps(out + (j + 3) * out_stride + i, e);
-    }
-    for (; i < out_stride; ++i) {
-      for (int64_t k = j; k < j + 4; ++k) out[k * out_stride + i] = i < n ? in[i * in_stride + k] : 0;
-    }
-  }
-  for (; j < d; ++j) {
-    for (int64_t i = 0; i < out_stride; ++i) out[j * out_stride + i] = i < n ? in[i * in_stride + j] : 0;
-  }
 }
 
 }  // namespace weft::cpu::WEFT_ISA

@@ -1,5 +1,5 @@
 // AMX: the kernels of AVX-512, and products of many tokens on the tile unit (Intel SDM vol. 1, ch. 18).
-#include "backends/cpu/isa/amx/tiles.h"
+#include "backends/cpu/isa/amx/pages.h"
 
 namespace weft::cpu::WEFT_ISA {
 namespace {
@@ -29,12 +29,12 @@ class HardwareTiles {
     _tile_zero(2);
     _tile_zero(3);
   }
-  WEFT_INLINE void load(const float* c) {
-    constexpr int64_t kStride = kPairSide * 4;
-    _tile_loadd(0, c, kStride);
-    _tile_loadd(1, c + kTileSide, kStride);
-    _tile_loadd(2, c + kTileSide * kPairSide, kStride);
-    _tile_loadd(3, c + kTileSide * kPairSide + kTileSide, kStride);
+  WEFT_INLINE void load(const float* c, int64_t stride) {
+    _tile_loadd(0, c, stride);
+    _tile_loadd(1, c + kTileSide, stride);
+    const float* const lower = c + kTileSide * (stride / 4);
+    _tile_loadd(2, lower, stride);
+    _tile_loadd(3, lower + kTileSide, stride);
   }
   WEFT_INLINE void store(float* c, int64_t stride) {
     _tile_stored(0, c, stride);

@@ -7,7 +7,7 @@
 //
 // `Tiles` is the hardware's (amx.cpp) or, in tests, what it does in plain loops:
 //   zero()                     clears the sums, 32 tokens x 32 rows
-//   load(c)  store(c, stride)  from [32, 32] floats; to lines `stride` bytes apart
+//   load(c, stride)  store     32 x 32 floats, in lines `stride` bytes apart
 //   multiply(a, a_stride, b)   adds 32 tokens x 32 columns at `a` times two tiles of the panel at `b`
 #pragma once
 
@@ -109,7 +109,7 @@ void matmul_tiles(const TileMatmul& m) {
         if (first) {
           tiles.zero();
         } else {
-          tiles.load(sums);
+          tiles.load(sums, kPairSide * 4);
         }
         const std::byte* w = scratch.panel + pair * pair_bytes;
         const int64_t next = kPairSide + kPairSide * pair / pairs,
@@ -143,17 +143,6 @@ inline void to_bf16(const float* x, int64_t n, uint16_t* out) {
   __builtin_memcpy(rest, x + i, static_cast<size_t>(n - i) * sizeof(float));
   const auto both = (I)_mm512_cvtne2ps_pbh(load(rest + kLanes), load(rest));
   __builtin_memcpy(out + i, &both, sizeof both);
-}
-
-/// The kernels of AVX-512, and these.
-template <typename Tiles>
-IsaKernels kernels_with(double (*multiply_tiles)(int64_t repeats)) {
-  IsaKernels table = avx512::kernels();
-  table.name = "amx";
-  table.matmul_tiles = matmul_tiles<Tiles>;
-  table.to_bf16 = to_bf16;
-  table.multiply_tiles = multiply_tiles;
-  return table;
 }
 
 }  // namespace weft::cpu::WEFT_ISA
