@@ -14,8 +14,8 @@ constexpr int64_t kStagedTokens = 32;
 
 /// Bytes of GemvArgs::partial on the current device.
 size_t staged_scratch();
-/// Launches at most kStagedTokens, or says no: devices before compute capability 8.0, too little shared memory, rows
-/// that are not whole panels of 256 columns.
+/// Launches at most kStagedTokens, or says no: devices before Hopper, too little shared memory, columns that are not whole
+/// panels of 256, row blocks that end within what one block of threads takes.
 bool launch_staged(const GemvArgs& args, cudaStream_t stream);
 
 }  // namespace weft::cuda
