@@ -422,8 +422,7 @@ void launch_decode(const AttentionArgs& args, cudaStream_t stream) {
     cudaFuncSetAttribute(decode<kD, Block>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
     // Products of several tokens want no L1 but all of the shared memory themselves.
     const int share = a.tokens.capacity == 1 ? share_of_one(kShared) : int{cudaSharedmemCarveoutMaxShared};
-    cudaFuncSetAttribute(decode<kD, Block>, cudaFuncAttributePreferredSharedMemoryCarveout, share);
-    launch_dependent(decode<kD, Block>, grid, dim3(F::kWarps * 32), kShared, stream, a);
+    launch_dependent(decode<kD, Block>, grid, dim3(F::kWarps * 32), LaunchShared{kShared, share}, stream, a);
   });
 }
 
