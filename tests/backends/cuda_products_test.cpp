@@ -88,7 +88,8 @@ TEST_F(CudaProducts, FewerLiveTokensThanThePlanHas) {
 
 // Blocks that meet where a task's rows do, and elsewhere.
 TEST_F(CudaProducts, RowBlocksAndBiases) {
-  for (const auto& [first, second] : {std::pair<int64_t, int64_t>{384, 128}, {300, 7}}) {
+  for (const auto& [rows, more] : {std::pair<int64_t, int64_t>{384, 128}, {300, 7}}) {
+    const int64_t first = rows, second = more;  // clang 14 captures no bindings
     for (const int64_t tokens : {2, 8, 31}) {
       const auto make = [&](OpGraph& g, auto& store) {
         g.live.tokens = static_cast<int32_t>(tokens);

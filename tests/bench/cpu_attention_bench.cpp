@@ -71,7 +71,8 @@ void attention(benchmark::State& state, DType cache, int tokens, int depth) {
 
 const int registered = [] {
   for (const DType cache : {DType(quant::f16), DType(quant::bf16), DType(quant::q8_0)}) {
-    for (const auto& [tokens, depth] : {std::pair{1, 2048}, {1, 8192}, {512, 0}, {512, 8192}}) {
+    for (const auto& [fed, past] : {std::pair{1, 2048}, {1, 8192}, {512, 0}, {512, 8192}}) {
+      const int tokens = fed, depth = past;  // clang 14 captures no bindings
       benchmark::RegisterBenchmark(fmt::format("attention/{}/{}/{}", cache.name(), tokens, depth).c_str(),
                                    [=](benchmark::State& state) { attention(state, cache, tokens, depth); })
           ->UseRealTime()
