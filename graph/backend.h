@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <memory_resource>
 #include <optional>
 #include <span>
 #include <string>
@@ -150,6 +151,8 @@ class Backend {
   virtual void write(int device, std::byte* to, const void* from_host, size_t bytes) = 0;
   virtual void read(int device, void* to_host, const std::byte* from, size_t bytes) = 0;
   virtual void clear(int device, std::byte* to, size_t bytes) = 0;
+  /// Memory of the host that read() copies to fastest, for what is read every step.
+  virtual std::pmr::memory_resource& host_memory() { return *std::pmr::new_delete_resource(); }
 
   /// A copy of these bytes of the host has taken their place: pages of a mapped file may go, and come back when they
   /// are read again.

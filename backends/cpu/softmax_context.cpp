@@ -1,11 +1,10 @@
 // softmax_context. Phase 1, tasks are tokens: queries to the workspace, keys and values to the cache (heads.h). Phase
 // 2, tasks are (kv head, tile of queries), kv head outermost: the tile's queries of one sequence, all query heads of
-// the group as rows, against one page of keys after another with an online softmax in f32. A page's keys are decoded
-// and turned, so that lanes are keys and scores need no sum over lanes. A plan of one token needs no barrier between
-// them: a kv head is appended and read by the same thread.
+// the group as rows, against one page of keys and values after another (PageKernels) with an online softmax in f32. A
+// plan of one token needs no barrier between them: a kv head is appended and read by the same thread.
 //
-// Bound by the cache's bytes at one token (each key and value read once for the whole group), by FMA in prefill. Work
-// follows positions and lengths, which are data; workspace and scratch follow the capacity alone.
+// Bound by the cache's bytes at one token (each key and value read once for the whole group), by FMA or the softmax in
+// prefill. Work follows positions and lengths, which are data; workspace and scratch follow the capacity alone.
 #include "ops/softmax_context.h"
 
 #include <cmath>
@@ -37,10 +36,11 @@ class Attend {
         v_cache_(call.input(SoftmaxContext::kVCache)),
         sinks_(call.input(SoftmaxContext::kSinks).as<float>()),
         context_(call.out[0].as<float>()),
+        changes_scores_(op_.softcap > 0 || op_.alibi || op_.scale <= 0),
         page_(k_cache_.dim(2)),
         page_stride_((page_ + 15) / 16 * 16),
         tile_tokens_(std::max<int64_t>(1, pages_->queries / heads_.group())),
-        pages_scratch_((pages_->scratch_bytes(tile_tokens_ * heads_.group(), page_, op_.d_head) + 63) / 64 * 64) {
+        pages_scratch_((pages_->scratch_bytes(page_, op_.d_head) + 63) / 64 * 64) {
     if (op_.alibi) slopes_ = alibi_slopes(op_.n_head, static_cast<double>(op_.alibi_scale));
   }
 
@@ -48,7 +48,7 @@ class Attend {
   int64_t tiles(int64_t tokens) const { return (tokens + tile_tokens_ - 1) / tile_tokens_; }
   size_t scratch_bytes() const {
     const int64_t rows = tile_tokens_ * heads_.group();
-    const int64_t floats = rows * (page_stride_ + 3) + (rows + 31) / 32 * 32 * heads_.q_stride();
+    const int64_t floats = score_floats() + (rows + 31) / 32 * 32 * heads_.q_stride() + 3 * rows;
     return pages_scratch_ + sizeof(float) * static_cast<size_t>(floats);
   }
 
@@ -68,10 +68,12 @@ class Attend {
   struct Rows {
     int64_t h, first, n;
     std::byte* pages;            // scratch of the pages' kernels
+    float* scores;               // [block, page_stride]
     float* sums;                 // [n, q_stride]: of weighted values
-    float* scores;               // [n, page_stride]
     float *peak, *total, *keep;  // [n]: largest score so far, sum of exponentials below it, factor for what came before
   };
+
+  int64_t score_floats() const { return (pages_->block + 31) / 32 * 32 * page_stride_; }
 
   void run_sequence(int64_t h, int64_t first, int64_t last, std::byte* scratch) const {
     const int64_t group = heads_.group(), stride = heads_.q_stride(), n = (last - first) * group;
@@ -80,12 +82,12 @@ class Attend {
               .first = first,
               .n = n,
               .pages = scratch,
-              .sums = floats,
-              .scores = floats + (n + 31) / 32 * 32 * stride,
+              .scores = floats,
+              .sums = floats + score_floats(),
               .peak = nullptr,
               .total = nullptr,
               .keep = nullptr};
-    rows.peak = rows.scores + n * page_stride_;
+    rows.peak = rows.sums + (n + 31) / 32 * 32 * stride;
     rows.total = rows.peak + n;
     rows.keep = rows.total + n;
     std::memset(rows.sums, 0, static_cast<size_t>(n * stride) * sizeof(float));
@@ -124,50 +126,57 @@ class Attend {
   /// page `next`. A page out of range is zeros.
   void see_page(const Rows& rows, int64_t id, int64_t key, int64_t n, int64_t next) const {
     const bool exists = this->exists(id);
-    const int64_t group = heads_.group(), stride = heads_.q_stride();
+    Page keys{}, values{};
     if (exists) {
-      pages_->score(rows.scores, heads_.queries(rows.h) + rows.first * group * stride, rows.n,
-                    {page_rows(k_cache_, id, rows.h), n, page_, page_rows(v_cache_, id, rows.h).data}, op_.d_head,
-                    rows.pages);
+      values = {page_rows(v_cache_, id, rows.h), n, page_, nullptr};
+      keys = {page_rows(k_cache_, id, rows.h), n, page_, values.rows.data};
+      if (this->exists(next)) values.next = page_rows(k_cache_, next, rows.h).data;
+    }
+    if (exists && pages_->enter) pages_->enter(keys, values, rows.n, op_.d_head, rows.pages);
+    for (int64_t r = 0; r < rows.n; r += pages_->block) {
+      see_block(rows, r, std::min(pages_->block, rows.n - r), key, n, keys, values);
+    }
+  }
+
+  /// The same for `n_rows` rows from `first` on. Pages that do not exist have no data.
+  void see_block(const Rows& rows, int64_t first, int64_t n_rows, int64_t key, int64_t n, const Page& keys,
+                 const Page& values) const {
+    const bool exists = keys.rows.data != nullptr;
+    const int64_t stride = heads_.q_stride();
+    const float* queries = heads_.queries(rows.h) + (rows.first * heads_.group() + first) * stride;
+    if (exists) {
+      pages_->score(rows.scores, queries, n_rows, keys, op_.d_head, rows.pages);
     } else {
-      std::memset(rows.scores, 0, static_cast<size_t>(rows.n * page_stride_) * sizeof(float));
+      std::memset(rows.scores, 0, static_cast<size_t>(n_rows * page_stride_) * sizeof(float));
     }
     bool any = false;
-    for (int64_t r = 0; r < rows.n; ++r) any |= weigh(rows, r, key, n);
-    if (!any || !exists) return scale_sums(rows);
-    const std::byte* next_keys = this->exists(next) ? page_rows(k_cache_, next, rows.h).data : nullptr;
-    pages_->weigh(rows.sums, rows.keep, rows.scores, rows.n, {page_rows(v_cache_, id, rows.h), n, page_, next_keys},
-                  op_.d_head, rows.pages);
-  }
-
-  void scale_sums(const Rows& rows) const {
-    for (int64_t r = 0; r < rows.n; ++r) {
-      isa_->scale(rows.sums + r * heads_.q_stride(), rows.keep[r], heads_.q_stride());
+    for (int64_t r = 0; r < n_rows; ++r) any |= mask(rows, first + r, rows.scores + r * page_stride_, key, n);
+    isa_->online_softmax(rows.scores, page_stride_, n_rows, n, changes_scores_ ? 1 : op_.scale, rows.peak + first,
+                         rows.total + first, rows.keep + first);
+    float* sums = rows.sums + first * stride;
+    if (any && exists) {
+      pages_->weigh(sums, rows.keep + first, rows.scores, n_rows, values, op_.d_head, rows.pages);
+    } else {
+      for (int64_t r = 0; r < n_rows; ++r) isa_->scale(sums + r * stride, rows.keep[first + r], stride);
     }
   }
 
-  /// Scores of row r to weights below the new peak; whether it sees any of the keys.
-  bool weigh(const Rows& rows, int64_t r, int64_t key, int64_t n) const {
-    float* s = rows.scores + r * page_stride_;
+  /// What is done to the scores s of row r before their softmax; whether it sees any of the keys.
+  bool mask(const Rows& rows, int64_t r, float* s, int64_t key, int64_t n) const {
     const int64_t position = positions_[rows.first + r / heads_.group()];
-    const bool changed = op_.softcap > 0 || op_.alibi || op_.scale <= 0;  // what else is done to scaled scores
-    if (changed) isa_->scale(s, op_.scale, n);
-    if (op_.softcap > 0) isa_->soft_cap(op_.softcap, s, n);
-    if (op_.alibi) {
-      const float slope = slopes_[static_cast<size_t>(rows.h * heads_.group() + r % heads_.group())];
-      for (int64_t j = 0; j < n; ++j) s[j] += slope * static_cast<float>(key + j - position);
+    if (changes_scores_) {
+      isa_->scale(s, op_.scale, n);
+      if (op_.softcap > 0) isa_->soft_cap(op_.softcap, s, n);
+      if (op_.alibi) {
+        const float slope = slopes_[static_cast<size_t>(rows.h * heads_.group() + r % heads_.group())];
+        for (int64_t j = 0; j < n; ++j) s[j] += slope * static_cast<float>(key + j - position);
+      }
     }
     const int64_t begin = op_.window > 0 ? std::clamp<int64_t>(position - op_.window + 1 - key, 0, n) : 0;
-    const int64_t end = std::clamp<int64_t>(position + 1 - key, 0, n);
-    for (int64_t j = 0; j < begin; ++j) s[j] = kNone;
-    for (int64_t j = end; j < n; ++j) s[j] = kNone;
-    rows.keep[r] = 1;
-    if (begin >= end) {
-      std::memset(s, 0, static_cast<size_t>(n) * sizeof(float));
-      return false;
-    }
-    isa_->online_softmax(s, n, changed ? 1 : op_.scale, rows.peak + r, rows.total + r, rows.keep + r);
-    return true;
+    const int64_t end = std::clamp<int64_t>(position + 1 - key, begin, n);
+    std::fill(s, s + begin, kNone);
+    std::fill(s + end, s + n, kNone);
+    return begin < end;
   }
 
   void finish(const Rows& rows, int64_t r) const {
@@ -191,6 +200,7 @@ class Attend {
   Tensor page_table_, k_cache_, v_cache_;
   const float* sinks_;
   float* context_;
+  bool changes_scores_;  // beyond scaling by a positive factor, which the softmax does
   int64_t page_, page_stride_, tile_tokens_;
   size_t pages_scratch_;
   std::vector<float> slopes_;

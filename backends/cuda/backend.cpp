@@ -9,8 +9,10 @@
 #include "backends/cuda/check.h"
 #include "backends/cuda/cuda.h"
 #include "backends/cuda/device/attention.h"
+#include "backends/cuda/device/staged.h"
 #include "backends/cuda/half_copies.h"
 #include "backends/cuda/kernels.h"
+#include "backends/cuda/pinned.h"
 #include "backends/cuda/steps.h"
 
 namespace weft::cuda {
@@ -37,8 +39,9 @@ class CudaDevice {
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
     check(cudaMallocHost(reinterpret_cast<void**>(&staging_), kStaging), "pinning memory");
     constexpr size_t kCounters = kArrivals * sizeof(unsigned);
-    check(cudaMalloc(reinterpret_cast<void**>(&arrivals_), kCounters), "allocating memory");
-    check(cudaMemsetAsync(arrivals_, 0, kCounters, stream_), "clearing memory");
+    check(cudaMalloc(reinterpret_cast<void**>(&scratch_.arrivals), kCounters), "allocating memory");
+    check(cudaMemsetAsync(scratch_.arrivals, 0, kCounters, stream_), "clearing memory");
+    check(cudaMalloc(reinterpret_cast<void**>(&scratch_.partial), staged_scratch()), "allocating memory");
     const int sms = properties.multiProcessorCount;
     info = {.name = fmt::format("cuda:{}", index),
             .description = fmt::format("{}, {} SMs, {} MiB, compute capability {}.{}", properties.name, sms,
@@ -56,7 +59,8 @@ class CudaDevice {
   ~CudaDevice() {
     select();
     cudaFreeHost(staging_);
-    cudaFree(arrivals_);
+    cudaFree(scratch_.arrivals);
+    cudaFree(scratch_.partial);
     cudaStreamDestroy(stream_);
   }
   CudaDevice(const CudaDevice&) = delete;
@@ -64,7 +68,7 @@ class CudaDevice {
 
   void select() const { check(cudaSetDevice(index_), "choosing a device"); }
   cudaStream_t stream() const { return stream_; }
-  unsigned* arrivals() const { return arrivals_; }
+  const Scratch& scratch() const { return scratch_; }
   void wait() const { check(cudaStreamSynchronize(stream_), "waiting for a device"); }
 
   void write(std::byte* to, const void* from, size_t bytes) {
@@ -78,7 +82,11 @@ class CudaDevice {
     }
   }
 
-  void read(void* to, const std::byte* from, size_t bytes) {
+  void read(void* to, const std::byte* from, size_t bytes, bool pinned) {
+    if (pinned) {
+      check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "reading from a device");
+      return wait();
+    }
     auto* target = static_cast<std::byte*>(to);
     while (bytes > 0) {
       const size_t n = std::min(bytes, kPiece);
@@ -117,7 +125,7 @@ class CudaDevice {
   int index_;
   cudaStream_t stream_ = nullptr;
   std::byte* staging_ = nullptr;
-  unsigned* arrivals_ = nullptr;
+  Scratch scratch_;
   size_t staged_ = 0, used_ = 0;
 };
 
@@ -153,16 +161,18 @@ class CudaBackend : public Backend {
   }
   void read(int device, void* to_host, const std::byte* from, size_t bytes) override {
     at(device).select();
-    at(device).read(to_host, from, bytes);
+    at(device).read(to_host, from, bytes, host_memory_.is_pinned(to_host, bytes));
   }
   void clear(int device, std::byte* to, size_t bytes) override {
     at(device).select();
     check(cudaMemsetAsync(to, 0, bytes, at(device).stream()), "clearing memory");
   }
 
+  std::pmr::memory_resource& host_memory() override { return host_memory_; }
+
   std::unique_ptr<Steps> begin(int device) override {
     at(device).select();
-    return std::make_unique<CudaSteps>(at(device).stream(), at(device).copies, at(device).arrivals());
+    return std::make_unique<CudaSteps>(at(device).stream(), at(device).copies, at(device).scratch());
   }
   std::unique_ptr<Segment> finish(std::unique_ptr<Steps> steps) override {
     return std::make_unique<CudaSegment>(std::move(static_cast<CudaSteps&>(*steps)));
@@ -177,6 +187,7 @@ class CudaBackend : public Backend {
   CudaDevice& at(int device) { return devices_[static_cast<size_t>(device)]; }
 
   std::deque<CudaDevice> devices_;
+  PinnedMemory host_memory_;
   std::vector<DeviceInfo> infos_;
   std::vector<Kernel> kernels_ = list_kernels();
 };

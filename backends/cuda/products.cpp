@@ -179,6 +179,7 @@ void Projection::multiply(const Activations& x, Extent tokens, const Epilogue& e
     for (size_t i = 0; i < weights_.size();) {
       size_t end = i + 1;
       while (end < weights_.size() && weights_[end].type.dtype == weights_[i].type.dtype) ++end;
+      const Scratch& scratch = static_cast<CudaSteps&>(steps).scratch();
       GemvArgs args{.x = x.x,
                     .fragments = x.fragments,
                     .prologue = x.prologue,
@@ -190,7 +191,9 @@ void Projection::multiply(const Activations& x, Extent tokens, const Epilogue& e
                     .residual = epilogue.residual,
                     .adds = epilogue.adds,
                     .y = y,
-                    .y_stride = epilogue.gated ? rows_ / 2 : rows_};
+                    .y_stride = epilogue.gated ? rows_ / 2 : rows_,
+                    .partial = scratch.partial,
+                    .arrivals = scratch.arrivals};
       args.weights.k = k_;
       args.weights.type = weights_[i].type.dtype->id;
       for (size_t b = 0; b < i; ++b) args.y += weights_[b].dim(0);

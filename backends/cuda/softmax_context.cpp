@@ -91,7 +91,7 @@ void prepare(Way way, const Call& call, Steps& steps) {
                      .splits = splits_of(way, op, qkv.type, cache.type, table.type)};
   args.partial = reinterpret_cast<float*>(
       call.workspace + aligned(static_cast<size_t>(qkv.dim(0)) * static_cast<size_t>(op.n_head * op.d_head) * 4));
-  args.arrivals = static_cast<CudaSteps&>(steps).arrivals();
+  args.arrivals = static_cast<CudaSteps&>(steps).scratch().arrivals;
   for (int p = 0; p < op.rotary_dim / 2; ++p) {
     args.frequencies[p] = static_cast<float>(std::pow(static_cast<double>(op.rope_theta), -2.0 * p / op.rotary_dim));
   }

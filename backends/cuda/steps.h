@@ -13,24 +13,29 @@ namespace weft::cuda {
 
 class HalfCopies;
 
+/// Memory of a stream that its kernels share, each done with it when it ends.
+struct Scratch {
+  unsigned* arrivals = nullptr;  // [kArrivals] zeros, that kernels count with and leave as zeros
+  float* partial = nullptr;      // staged_scratch() bytes: sums of parts of products
+};
+
 using Launch = std::function<void(cudaStream_t)>;
 
 class CudaSteps : public Steps {
  public:
-  CudaSteps(cudaStream_t stream, HalfCopies& copies, unsigned* arrivals)
-      : stream_(stream), copies_(copies), arrivals_(arrivals) {}
+  CudaSteps(cudaStream_t stream, HalfCopies& copies, const Scratch& scratch)
+      : stream_(stream), copies_(copies), scratch_(scratch) {}
   void add(Launch launch) { launches_.push_back(std::move(launch)); }
 
   cudaStream_t stream() const { return stream_; }
   HalfCopies& copies() const { return copies_; }
-  /// Zeros of the stream, that kernels count with and leave as zeros.
-  unsigned* arrivals() const { return arrivals_; }
+  const Scratch& scratch() const { return scratch_; }
 
  private:
   friend class CudaSegment;
   cudaStream_t stream_;
   HalfCopies& copies_;
-  unsigned* arrivals_;
+  const Scratch& scratch_;
   std::vector<Launch> launches_;
 };
 

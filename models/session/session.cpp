@@ -31,7 +31,8 @@ Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
       options_(std::move(options)),
       devices_(runtime.devices(options_.backend)),
       cache_(context_of(model, options_.context, options_.enough), options_.max_sequences, kPageSize),
-      short_context_(longrope_context(model.metadata(), model.find("rope_factors_long.weight") != nullptr)) {
+      short_context_(longrope_context(model.metadata(), model.find("rope_factors_long.weight") != nullptr)),
+      logits_(&devices_.front().backend->host_memory()) {
   if (!options_.kv_type) {
     options_.kv_type = options_.precision == Precision::exact ? DType(quant::f32) : DType(quant::f16);
   }
@@ -90,7 +91,7 @@ std::span<const float> Session::step(std::span<const Feed> feeds) {
     }
     before.push_back(cache_.length(one.sequence));
   }
-  logits_.clear();
+  n_logits_ = 0;
   try {
     if (short_context_ > 0) step_by_length(feeds);
     else feed(feeds, false);
@@ -99,7 +100,7 @@ std::span<const float> Session::step(std::span<const Feed> feeds) {
       truncate(feeds[i].sequence, std::min(before[i], length(feeds[i].sequence)));
     throw;
   }
-  return logits_;
+  return std::span(logits_).first(n_logits_);
 }
 
 /// Feeds with the factors of the length that each sequence comes to: at once, or one by one where that differs or a
@@ -130,9 +131,9 @@ void Session::step_by_length(std::span<const Feed> feeds) {
     if (before > 0 && stretched != history.stretched) {
       cache_.truncate(one.sequence, 0);
       const Feed again{one.sequence, history.ids};
-      const size_t kept = logits_.size();
+      const size_t kept = n_logits_;
       feed({&again, 1}, stretched);
-      logits_.resize(kept);
+      n_logits_ = kept;
     }
     history.stretched = stretched;
     feed({&one, 1}, stretched);
@@ -165,11 +166,11 @@ void Session::run_in_pieces(std::span<const Feed> feeds, bool stretched) {
   const auto most = static_cast<size_t>(largest_step());
   for (const Feed& one : feeds) {
     for (size_t at = 0; at < one.tokens.size(); at += most) {
-      const size_t n = std::min(most, one.tokens.size() - at), before = logits_.size();
+      const size_t n = std::min(most, one.tokens.size() - at), before = n_logits_;
       const Feed piece{one.sequence, one.tokens.subspan(at, n), one.all_logits};
       run(make_step({&piece, 1}, cache_), stretched);
       const bool last = at + n == one.tokens.size();
-      if (!one.all_logits && !last) logits_.resize(before);
+      if (!one.all_logits && !last) n_logits_ = before;
     }
   }
 }
@@ -199,9 +200,10 @@ void Session::run(const StepInputs& step, bool stretched) {
   write("logit_rows", step.logit_rows, static_cast<size_t>(key.logits), 0);
   last_ = &runner;
   runner.run(workload);
-  const size_t before = logits_.size();
-  logits_.resize(before + step.logit_rows.size() * static_cast<size_t>(n_vocab()));
-  runner.read("logits", logits_.data() + before, (logits_.size() - before) * sizeof(float));
+  const size_t before = n_logits_;
+  n_logits_ += step.logit_rows.size() * static_cast<size_t>(n_vocab());
+  if (logits_.size() < n_logits_) logits_.resize(n_logits_);
+  runner.read("logits", logits_.data() + before, (n_logits_ - before) * sizeof(float));
 }
 
 const Plan& Session::decode_plan() {

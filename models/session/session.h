@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <memory_resource>
 #include <span>
 #include <string>
 #include <vector>
@@ -107,7 +108,8 @@ class Session {
   Memory memory_;
   std::map<PlanKey, std::unique_ptr<Runner>> runners_;
   const Runner* last_ = nullptr;
-  std::vector<float> logits_;
+  std::pmr::vector<float> logits_;  // never shrinks; n_logits_ of them are of this step
+  size_t n_logits_ = 0;
 };
 
 }  // namespace weft

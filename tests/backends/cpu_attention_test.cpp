@@ -170,5 +170,35 @@ TEST(CpuAttention, BitsDependOnNeitherBatchNorTile) {
   check_bits(16);
 }
 
+// Piece by piece, with keys that are masked, against the softmax of all of them in double precision.
+TEST(CpuAttention, OnlineSoftmaxOfPieces) {
+  constexpr float kFactor = 0.125f, kMasked = -std::numeric_limits<float>::infinity();
+  std::mt19937 generator(7);
+  std::normal_distribution<float> normal(0, 100);
+  std::vector<float> scores(100);
+  for (float& s : scores) s = normal(generator);
+  std::fill_n(scores.begin(), 30, kMasked);  // the first piece sees nothing
+  scores[99] = kMasked;
+  double largest = kMasked, total = 0;
+  for (const float s : scores) largest = std::max(largest, static_cast<double>(s) * kFactor);
+  for (const float s : scores) total += std::exp(static_cast<double>(s) * kFactor - largest);
+  for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
+    float peak = kMasked, sum = 0, keep = 0;
+    std::vector<float> weights = scores;
+    for (const auto& [first, n] : {std::pair{0, 30}, {30, 7}, {37, 33}, {70, 30}}) {
+      isa->online_softmax(weights.data() + first, 0, 1, n, kFactor, &peak, &sum, &keep);
+      for (int i = 0; i < first; ++i) weights[static_cast<size_t>(i)] *= keep;
+    }
+    EXPECT_NEAR(sum, total, 1e-6 * total) << isa->name;
+    for (size_t i = 0; i < scores.size(); ++i) {
+      EXPECT_NEAR(weights[i], std::exp(static_cast<double>(scores[i]) * kFactor - largest), 1e-6) << isa->name << i;
+    }
+    std::vector<float> bad(20, std::numeric_limits<float>::quiet_NaN());
+    peak = kMasked;
+    isa->online_softmax(bad.data(), 0, 1, 20, kFactor, &peak, &sum, &keep);
+    EXPECT_TRUE(std::isnan(bad[0]) && std::isnan(bad[19])) << isa->name;
+  }
+}
+
 }  // namespace
 }  // namespace weft::testing

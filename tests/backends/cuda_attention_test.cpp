@@ -1,51 +1,11 @@
 // softmax_context.decode on a GPU against its `lower` on ref: every cache format and width of head, groups of query
 // heads that fill a tile and that do not, lengths at the edges of tiles, parts and pages.
-#include "backends/cuda/cuda.h"
 #include "ops/quant/all.h"
 #include "tests/backends/attention_steps.h"
-#include "tests/backends/cpu_fixture.h"
+#include "tests/backends/cuda_fixture.h"
 
 namespace weft::testing {
 namespace {
-
-/// The outputs of a node by one kernel, of copies on device 0; none if the kernel refuses.
-Ports run_on_device(const OpGraph& g, NodeId id, Backend& backend, const Kernel& kernel) {
-  const Node& node = g.graph.node(id);
-  std::deque<Buffer> memory;
-  const auto copy = [&](TensorType type, const std::vector<std::byte>& bytes) {
-    const Buffer& buffer = memory.emplace_back(backend.allocate(0, type.bytes()));
-    backend.write(0, buffer.data(), bytes.data(), bytes.size());
-    return Tensor{type, buffer.data(), nullptr};
-  };
-  Call call;
-  call.match = {.graph = &g.graph, .nodes = {id}, .uses = std::vector<int>(node.out.size(), 1)};
-  call.in.push_back(node.in.map([&](const Value& value) {
-    const Node& from = g.graph.node(value.node);
-    if (const auto* state = from.as<StateOp>()) return copy(value.type(), g.states.at(state->label).bytes);
-    return copy(value.type(), g.feeds.at(from.as<InputOp>()->label));
-  }));
-  for (size_t port = 0; port < node.out.size(); ++port) {
-    const int alias = node.op->outputs[port].alias;
-    call.out.push_back(alias >= 0 ? call.input(static_cast<size_t>(alias))
-                                  : copy(node.out[port], std::vector(node.out[port].bytes(), std::byte{0xFF})));
-  }
-  const auto reason = kernel.refuses(call.match, backend.devices()[0]);
-  EXPECT_FALSE(reason.has_value()) << *reason;
-  if (reason) return {};
-  call.workspace = memory.emplace_back(backend.allocate(0, kernel.workspace(call.match))).data();
-  call.live = copy(i32_type({2}), bytes_of(std::vector{g.live.tokens, g.live.logits})).as<int32_t>();
-  auto steps = backend.begin(0);
-  kernel.prepare(call, *steps);
-  const auto segment = backend.finish(std::move(steps));
-  for (int i = 0; i < 2; ++i) segment->launch();  // the second must find the counters as the first did
-  segment->wait();
-  Ports ports;
-  for (const Tensor& out : call.out) {
-    ports.push_back({out.type, std::vector<std::byte>(out.type.bytes())});
-    backend.read(0, ports.back().bytes.data(), out.data, out.type.bytes());
-  }
-  return ports;
-}
 
 class CudaDecode : public ::testing::Test {
  protected:

@@ -43,11 +43,14 @@ struct Page {
   const std::byte* next;  // as many bytes, wanted after these: asked for meanwhile; or null
 };
 
-/// Attention's work on a page. Rows of q and y are d long, rows of scores and p `size`, all rounded up to 16; y has
-/// memory for rows up to a multiple of 32. Scratch is 64-byte aligned.
+/// Attention's work on a page. Rows of q and y are d long, rows of scores and p `size`, all rounded up to 16; scores
+/// and y have memory for rows up to a multiple of 32. Scratch is 64-byte aligned.
 struct PageKernels {
-  int64_t queries;  // as many should share a page
-  size_t (*scratch_bytes)(int64_t n_rows, int64_t size, int64_t d);
+  int64_t queries, block;  // rows that should share a page; at most so many rows a call of score and weigh
+  size_t (*scratch_bytes)(int64_t size, int64_t d);
+  /// Comes first, where it is not null; what it makes of the page stays in scratch. n_rows: as score and weigh will
+  /// have.
+  void (*enter)(const Page& keys, const Page& values, int64_t n_rows, int64_t d, std::byte* scratch);
   /// scores[r, i] = dot(q[r, :], row i of the page) for its n rows; the rest of a row of scores is anything.
   void (*score)(float* scores, const float* q, int64_t n_rows, const Page& page, int64_t d, std::byte* scratch);
   /// y[r, :] = y[r, :] * keep[r] + sum of p[r, i] * row i of the page over its n rows, in ascending i.
@@ -155,10 +158,11 @@ struct IsaKernels {
   float (*max)(const float* s, int64_t n);
   /// s = exp(s - shift), and their sum. exp(-inf) = 0.
   float (*exp_sum)(float* s, float shift, int64_t n);
-  /// The next n scores of a row of an online softmax (Milakov and Gimelshein 2018), of which one or an earlier one is
-  /// not -inf: peak = the largest of factor * s so far, s = exp(factor * s - peak), keep = exp(old peak - peak), total
-  /// = total * keep + their sum.
-  void (*online_softmax)(float* s, int64_t n, float factor, float* peak, float* total, float* keep);
+  /// The next n scores of each row of an online softmax (Milakov and Gimelshein 2018): peak[r] = the largest of factor
+  /// * s so far, s = exp(factor * s - peak[r]), keep[r] = exp(old peak[r] - peak[r]), total[r] = total[r] * keep[r] +
+  /// their sum. factor > 0. A row that has seen nothing but -inf becomes zeros.
+  void (*online_softmax)(float* s, int64_t stride, int64_t n_rows, int64_t n, float factor, float* peak, float* total,
+                         float* keep);
   /// y *= factor.
   void (*scale)(float* y, float factor, int64_t n);
   PageKernels pages;       // in f32

@@ -204,7 +204,7 @@ constexpr int64_t kFew = 8;  // queries for which decoding again is less than st
 }  // namespace
 
 // The keys turned, then what is decoded.
-size_t page_scratch(int64_t, int64_t size, int64_t d) {
+size_t page_scratch(int64_t size, int64_t d) {
   return sizeof(float) * static_cast<size_t>(2 * padded(size) * padded(d));
 }
 

@@ -31,12 +31,14 @@ float exp_sum(float* s, float shift, int64_t n) {
   return sum(total);
 }
 
-void online_softmax(float* s, int64_t n, float factor, float* peak, float* total, float* keep) {
+namespace {
+
+void online_softmax_row(float* s, int64_t n, float factor, float* peak, float* total, float* keep) {
   const V by = set(factor);
-  const float lowest = -__builtin_inff();
+  const float lowest = -__builtin_inff(), before = *peak;
   const float largest = max_of(reduce(s, n, set(lowest), lowest, [=](V acc, V v) { return vmax(acc, v * by); }));
-  const float before = *peak, now = largest > before ? largest : before;
-  const V less = set(-now);
+  const float now = before > largest ? before : largest;
+  const V less = set(now == lowest ? 0 : -now);  // where nothing was seen yet: exp(-inf), and NaN stays NaN
   V sums = set(0);
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
@@ -49,11 +51,21 @@ void online_softmax(float* s, int64_t n, float factor, float* peak, float* total
     store_tail(s + i, n - i, e);
     sums = sums + e;
   }
-  alignas(64) float lanes[kLanes];
-  store(lanes, exp_below(set(before - now)));
-  *keep = lanes[0];
+  *keep = 1;
+  if (before != now) {
+    alignas(64) float lanes[kLanes];
+    store(lanes, exp_below(set(before - now)));
+    *keep = lanes[0];
+  }
   *total = *total * *keep + sum(sums);
   *peak = now;
+}
+
+}  // namespace
+
+void online_softmax(float* s, int64_t stride, int64_t n_rows, int64_t n, float factor, float* peak, float* total,
+                    float* keep) {
+  for (int64_t r = 0; r < n_rows; ++r) online_softmax_row(s + r * stride, n, factor, peak + r, total + r, keep + r);
 }
 
 namespace {

@@ -12,7 +12,7 @@
 namespace weft::cuda {
 namespace {
 
-constexpr int kRowThreads = 512;
+constexpr int kRowThreads = 512, kFragmentThreads = 1024;
 
 /// The row times a power of two: 1, unless an element would pass 2^15.
 __device__ void write_f16(const float* row, int64_t d, __half* x, float* unscale) {
@@ -34,7 +34,7 @@ __device__ void write_row(const float* row, int64_t t, int64_t d, float* out, co
 }
 
 /// A block a row.
-__global__ void __launch_bounds__(kRowThreads) norm_fragments(NormArgs a) {
+__global__ void __launch_bounds__(kFragmentThreads) norm_fragments(NormArgs a) {
   let_next_start();
   wait_for_previous();
   const int64_t n_tokens = rows_of(a.tokens);
@@ -148,7 +148,7 @@ void launch_norm(const NormArgs& a, cudaStream_t stream) {
   if (a.fragments.x == nullptr) return launch_rows(norm_rows, a, stream);
   const int64_t threads = (a.d / 4 + 31) / 32 * 32;
   launch_dependent(norm_fragments, dim3(static_cast<unsigned>(a.tokens.capacity)),
-                   dim3(static_cast<unsigned>(threads < kRowThreads ? threads : kRowThreads)), 0, stream, a);
+                   dim3(static_cast<unsigned>(threads < kFragmentThreads ? threads : kFragmentThreads)), 0, stream, a);
 }
 void launch_activate(const ActArgs& args, cudaStream_t stream) { launch_rows(activate_rows, args, stream); }
 

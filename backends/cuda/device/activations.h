@@ -23,7 +23,11 @@ struct FragmentRows {
   __host__ __device__ static constexpr uint32_t place(uint32_t c, uint32_t n, uint32_t n_rows) {
     return (((c / 256 * 8 + c % 64 / 8) * n_rows + n) * 4 + c % 256 / 64) * 8 + c % 8 / 4 * 4;
   }
-  static int64_t tiles(int64_t rows) { return (rows + kTile - 1) / kTile; }
+  /// A product takes one, two or four tiles at a time.
+  static int64_t tiles(int64_t rows) {
+    const int64_t n = (rows + kTile - 1) / kTile;
+    return n % 4 == 3 ? n + 1 : n;
+  }
   static size_t bytes(int64_t rows, int64_t k) {
     return static_cast<size_t>(tiles(rows) * kTile * (padded(k) * 2 + static_cast<int64_t>(sizeof(float))));
   }

@@ -420,8 +420,9 @@ void launch_decode(const AttentionArgs& args, cudaStream_t stream) {
   with_form(a.cache_type, a.d, [&]<typename F, int kD, typename Block>(F, std::integral_constant<int, kD>, Block) {
     constexpr int kShared = static_cast<int>(F::kWarps) * F::kWarpBytes;
     cudaFuncSetAttribute(decode<kD, Block>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
-    cudaFuncSetAttribute(decode<kD, Block>, cudaFuncAttributePreferredSharedMemoryCarveout, share_of_one(kShared));
-    launch_dependent(decode<kD, Block>, grid, dim3(F::kWarps * 32), kShared, stream, a);
+    // Products of several tokens want no L1 but all of the shared memory themselves.
+    const int share = a.tokens.capacity == 1 ? share_of_one(kShared) : int{cudaSharedmemCarveoutMaxShared};
+    launch_dependent(decode<kD, Block>, grid, dim3(F::kWarps * 32), LaunchShared{kShared, share}, stream, a);
   });
 }
 

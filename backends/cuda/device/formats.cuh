@@ -49,9 +49,16 @@ struct Levels {
 __device__ inline Levels levels_iq4() { return {{0xBFAD9881u, 0xF6EADDCFu, 0x26190D01u, 0x71594535u}}; }
 __device__ inline Levels levels_mxfp4() { return {{0x03020100u, 0x0C080604u, 0xFDFEFF00u, 0xF4F8FAFCu}}; }
 
-/// Where the planes of a weight are, in the order of ops/quant/planes.h, or of a row of it.
+/// Where the planes of a weight are, in the order of ops/quant/planes.h, or of a row of it; loadN reads N bytes. Units
+/// are loaded from this or, of rows in shared memory, from what has the same members.
 struct PlaneStarts {
   const uint8_t* at[4] = {};
+
+  __device__ uint4 load16(int plane, unsigned offset) const { return cuda::load16(at[plane] + offset); }
+  __device__ uint2 load8(int plane, unsigned offset) const { return cuda::load8(at[plane] + offset); }
+  __device__ uint32_t load4(int plane, unsigned offset) const { return cuda::load4(at[plane] + offset); }
+  __device__ uint16_t load2(int plane, unsigned offset) const { return cuda::load2(at[plane] + offset); }
+  __device__ uint8_t load1(int plane, unsigned offset) const { return __ldg(at[plane] + offset); }
 };
 /// What a block has in each plane.
 template <int... kBytes>
@@ -99,8 +106,9 @@ struct FormatQ4_0 : Blocks32 {
     uint16_t d;
   };
   using Fields = FieldBytes<16, 2>;
-  __device__ static Unit load(const PlaneStarts& p, unsigned u) {
-    return {load16(p.at[0] + u * 16), load2(p.at[1] + u * 2)};
+  template <typename Planes>
+  __device__ static Unit load(const Planes& p, unsigned u) {
+    return {p.load16(0, u * 16), p.load2(1, u * 2)};
   }
   __device__ static void codes(const Unit& u, unsigned, unsigned, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     nibbles32(u.qs, q);
@@ -115,8 +123,9 @@ struct FormatQ4_1 : Blocks32 {
     uint32_t dm;
   };
   using Fields = FieldBytes<16, 4>;
-  __device__ static Unit load(const PlaneStarts& p, unsigned u) {
-    return {load16(p.at[0] + u * 16), load4(p.at[1] + u * 4)};
+  template <typename Planes>
+  __device__ static Unit load(const Planes& p, unsigned u) {
+    return {p.load16(0, u * 16), p.load4(1, u * 4)};
   }
   __device__ static void codes(const Unit& u, unsigned, unsigned, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     nibbles32(u.qs, q);
@@ -132,8 +141,9 @@ struct FormatQ5_0 : Blocks32 {
     uint16_t d;
   };
   using Fields = FieldBytes<16, 4, 2>;
-  __device__ static Unit load(const PlaneStarts& p, unsigned u) {
-    return {load16(p.at[0] + u * 16), load4(p.at[1] + u * 4), load2(p.at[2] + u * 2)};
+  template <typename Planes>
+  __device__ static Unit load(const Planes& p, unsigned u) {
+    return {p.load16(0, u * 16), p.load4(1, u * 4), p.load2(2, u * 2)};
   }
   __device__ static void codes(const Unit& u, unsigned, unsigned, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     nibbles32(u.qs, q);
@@ -150,8 +160,9 @@ struct FormatQ5_1 : Blocks32 {
     uint32_t qh, dm;
   };
   using Fields = FieldBytes<16, 4, 4>;
-  __device__ static Unit load(const PlaneStarts& p, unsigned u) {
-    return {load16(p.at[0] + u * 16), load4(p.at[1] + u * 4), load4(p.at[2] + u * 4)};
+  template <typename Planes>
+  __device__ static Unit load(const Planes& p, unsigned u) {
+    return {p.load16(0, u * 16), p.load4(1, u * 4), p.load4(2, u * 4)};
   }
   __device__ static void codes(const Unit& u, unsigned, unsigned, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     nibbles32(u.qs, q);
@@ -169,8 +180,9 @@ struct FormatQ8_0 : Blocks32 {
     uint16_t d;
   };
   using Fields = FieldBytes<32, 2>;
-  __device__ static Unit load(const PlaneStarts& p, unsigned u) {
-    return {load16(p.at[0] + u * 32), load16(p.at[0] + u * 32 + 16), load2(p.at[1] + u * 2)};
+  template <typename Planes>
+  __device__ static Unit load(const Planes& p, unsigned u) {
+    return {p.load16(0, u * 32), p.load16(0, u * 32 + 16), p.load2(1, u * 2)};
   }
   __device__ static void codes(const Unit& u, unsigned, unsigned, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
 #pragma unroll
@@ -187,8 +199,9 @@ struct FormatIQ4_NL : Blocks32 {
     uint16_t d;
   };
   using Fields = FieldBytes<16, 2>;
-  __device__ static Unit load(const PlaneStarts& p, unsigned u) {
-    return {load16(p.at[0] + u * 16), load2(p.at[1] + u * 2)};
+  template <typename Planes>
+  __device__ static Unit load(const Planes& p, unsigned u) {
+    return {p.load16(0, u * 16), p.load2(1, u * 2)};
   }
   __device__ static void codes(const Unit& u, unsigned, unsigned, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     const Levels levels = levels_iq4();
@@ -206,8 +219,9 @@ struct FormatMXFP4 : Blocks32 {
     uint8_t e;
   };
   using Fields = FieldBytes<16, 1>;
-  __device__ static Unit load(const PlaneStarts& p, unsigned u) {
-    return {load16(p.at[0] + u * 16), __ldg(p.at[1] + u)};
+  template <typename Planes>
+  __device__ static Unit load(const Planes& p, unsigned u) {
+    return {p.load16(0, u * 16), p.load1(1, u)};
   }
   __device__ static void codes(const Unit& u, unsigned, unsigned, int (&q)[8], float (&scale)[1], float (&shift)[1]) {
     const Levels levels = levels_mxfp4();
@@ -228,8 +242,9 @@ struct FormatIQ4_XS {
     uint2 head;  // d, scales_h; scales_l
   };
   using Fields = FieldBytes<128, 8>;
-  __device__ static Unit load(const PlaneStarts& p, unsigned u) {
-    return {load16(p.at[0] + u * 16), load8(p.at[1] + u / 8 * 8)};
+  template <typename Planes>
+  __device__ static Unit load(const Planes& p, unsigned u) {
+    return {p.load16(0, u * 16), p.load8(1, u / 8 * 8)};
   }
   __device__ static void codes(const Unit& u, unsigned phase, unsigned, int (&q)[8], float (&scale)[1],
                                float (&shift)[1]) {
@@ -261,10 +276,10 @@ struct FormatQ4_K {
     uint4 head, a, b;
   };
   using Fields = FieldBytes<144>;
-  __device__ static Unit load(const PlaneStarts& p, unsigned u) {
-    const uint8_t* block = p.at[0] + u / 4 * 144;
-    const uint8_t* qs = block + 16 + u % 4 * 32;
-    return {load16(block), load16(qs), load16(qs + 16)};
+  template <typename Planes>
+  __device__ static Unit load(const Planes& p, unsigned u) {
+    const unsigned block = u / 4 * 144, qs = block + 16 + u % 4 * 32;
+    return {p.load16(0, block), p.load16(0, qs), p.load16(0, qs + 16)};
   }
   __device__ static void codes(const Unit& u, unsigned phase, unsigned half, int (&q)[8], float (&scale)[1],
                                float (&shift)[1]) {
@@ -281,10 +296,11 @@ struct FormatQ5_K {
     uint4 head, h0, h1, a, b;
   };
   using Fields = FieldBytes<176>;
-  __device__ static Unit load(const PlaneStarts& p, unsigned u) {
-    const uint8_t* block = p.at[0] + u / 4 * 176;
-    const uint8_t* qs = block + 48 + u % 4 * 32;
-    return {load16(block), load16(block + 16), load16(block + 32), load16(qs), load16(qs + 16)};
+  template <typename Planes>
+  __device__ static Unit load(const Planes& p, unsigned u) {
+    const unsigned block = u / 4 * 176, qs = block + 48 + u % 4 * 32;
+    return {p.load16(0, block), p.load16(0, block + 16), p.load16(0, block + 32), p.load16(0, qs),
+            p.load16(0, qs + 16)};
   }
   __device__ static void codes(const Unit& u, unsigned phase, unsigned half, int (&q)[8], float (&scale)[1],
                                float (&shift)[1]) {
@@ -311,14 +327,14 @@ struct FormatQ6_K {
     uint16_t d;
   };
   using Fields = FieldBytes<128, 64, 16, 2>;
-  __device__ static Unit load(const PlaneStarts& p, unsigned u) {
-    const unsigned block = u / 4, part = u % 4 / 2;
-    const uint8_t *low = p.at[0] + block * 128 + part * 64, *high = p.at[1] + block * 64 + part * 32;
-    return {{load16(low), load16(low + 16), load16(low + 32), load16(low + 48)},
-            load16(high),
-            load16(high + 16),
-            load4(p.at[2] + u * 4),
-            load2(p.at[3] + block * 2)};
+  template <typename Planes>
+  __device__ static Unit load(const Planes& p, unsigned u) {
+    const unsigned block = u / 4, part = u % 4 / 2, low = block * 128 + part * 64, high = block * 64 + part * 32;
+    return {{p.load16(0, low), p.load16(0, low + 16), p.load16(0, low + 32), p.load16(0, low + 48)},
+            p.load16(1, high),
+            p.load16(1, high + 16),
+            p.load4(2, u * 4),
+            p.load2(3, block * 2)};
   }
   __device__ static void codes(const Unit& u, unsigned phase, unsigned half, int (&q)[8], float (&scale)[2],
                                float (&shift)[2]) {

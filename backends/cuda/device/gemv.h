@@ -36,6 +36,8 @@ struct GemvArgs {
   bool adds = false;  // whether residual has terms
   float* y = nullptr;
   int64_t y_stride = 0;
+  float* partial = nullptr;      // scratch of staged_scratch() bytes
+  unsigned* arrivals = nullptr;  // [kArrivals] zeros, left as zeros
 };
 
 /// Of at most n tokens from token t on. Only the first pass counts live ones, later ones run whole.

@@ -23,23 +23,44 @@ __device__ inline void wait_for_previous() {
 #endif
 }
 
+/// What a launch wants beside its grid. A kernel's own attribute would hold for all its launches.
+struct LaunchShared {
+  size_t bytes;          // dynamic shared memory, a block
+  int carveout_percent;  // of an SM's memory that is to be shared memory, not L1; negative: the driver's choice
+};
+
 template <typename... Parameters, typename... Arguments>
-void launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+void launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block, LaunchShared shared, cudaStream_t stream,
                       Arguments&&... arguments) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned n_attributes = 0;
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
-  config.dynamicSmemBytes = shared_bytes;
+  config.dynamicSmemBytes = shared.bytes;
   config.stream = stream;
-  config.attrs = &attribute;
+  config.attrs = attributes;
   int device = 0, major = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  config.numAttrs = major >= 9 ? 1 : 0;
+  if (major >= 9) {
+    cudaLaunchAttribute& attribute = attributes[n_attributes++];
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shared.carveout_percent >= 0) {
+    cudaLaunchAttribute& attribute = attributes[n_attributes++];
+    attribute.id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+    attribute.val.sharedMemCarveout = static_cast<unsigned>(shared.carveout_percent);
+  }
+  config.numAttrs = n_attributes;
   cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...);
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                      Arguments&&... arguments) {
+  launch_dependent(kernel, grid, block, LaunchShared{shared_bytes, -1}, stream, std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace weft::cuda

@@ -1,6 +1,7 @@
 // A warp multiplies tiles of 16 rows by 256 columns: lane 4 g + t takes columns [64 t, 64 t + 64) of rows g and g + 8,
 // unpacks them to f16 in registers, and so holds what mma.m16n8k16 wants of them for 16 steps. The warps of a block
-// share out the columns of a task's rows and add up their parts in order. Bound by memory up to 8 tokens or so.
+// share out the columns of a task's rows and add up their parts in order. For what staged.h does not take: single tokens,
+// rows of odd lengths, older devices.
 #include "backends/cuda/device/skinny.h"
 
 #include <cuda_fp16.h>
@@ -8,9 +9,11 @@
 #include "backends/cuda/device/epilogue.cuh"
 #include "backends/cuda/device/formats.cuh"
 #include "backends/cuda/device/fragments.cuh"
+#include "backends/cuda/device/halves.cuh"
 #include "backends/cuda/device/launch.cuh"
 #include "backends/cuda/device/mma.cuh"
 #include "backends/cuda/device/pdl.cuh"
+#include "backends/cuda/device/staged.h"
 
 namespace weft::cuda {
 namespace {
@@ -31,26 +34,11 @@ struct Piece {
 
   /// `run`: which 32 of them; `t`: which piece of the panel this is.
   __device__ Halves expand(unsigned t, unsigned run) const {
-    constexpr int kGroups = 32 / F::kGroup;
     const unsigned i = run % kUnits;
-    int q[8];
-    float scale[kGroups], shift[kGroups];
-    F::codes(unit[i], (t * kUnits + i) % F::kUnitsPerBlock, run / kUnits, q, scale, shift);
+    const Columns<F> columns(unit[i], (t * kUnits + i) % F::kUnitsPerBlock, run / kUnits);
     Halves halves;
 #pragma unroll
-    for (int s = 0; s < 8; ++s) {
-      const __half2 by = __float2half2_rn(scale[s * 4 / F::kGroup]), plus = __float2half2_rn(shift[s * 4 / F::kGroup]);
-      // A byte under the exponent of 1024 is 1024 more than itself.
-      const uint32_t codes = F::kSigned ? static_cast<uint32_t>(q[s]) ^ 0x80808080u : static_cast<uint32_t>(q[s]);
-      const __half2 bias = __float2half2_rn(F::kSigned ? 1152.0f : 1024.0f);
-      const auto pair = [&](uint32_t selector) {
-        const uint32_t bits = __byte_perm(codes, 0x64646464u, selector);
-        const __half2 w = __hfma2(__hsub2(reinterpret_cast<const __half2&>(bits), bias), by, plus);
-        return reinterpret_cast<const uint32_t&>(w);
-      };
-      halves.even[s] = pair(0x4240);
-      halves.odd[s] = pair(0x4341);
-    }
+    for (int s = 0; s < 8; ++s) columns.four(s, halves.even[s], halves.odd[s]);
     return halves;
   }
 };
@@ -276,9 +264,10 @@ bool skinny_reads(uint32_t type, int64_t k) {
 }
 
 void launch_skinny(const GemvArgs& args, cudaStream_t stream) {
-  constexpr int64_t kPass = 32;
+  constexpr int64_t kPass = kStagedTokens;
   for (int64_t t = 0; t < args.tokens.capacity; t += kPass) {
     const GemvArgs a = tokens_from(args, t, kPass);
+    if (launch_staged(a, stream)) continue;
     with_format(a.weights.type, [&]<typename F>(F) {
       if (a.tokens.capacity <= 8) launch_tokens<F, 1>(a, stream);
       else if (a.tokens.capacity <= 16) launch_tokens<F, 2>(a, stream);

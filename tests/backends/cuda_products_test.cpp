@@ -1,0 +1,133 @@
+// Products of few tokens on a GPU against their `lower` on ref: every weight format, tokens at the edges of tiles and
+// passes, rows and columns that fill blocks and that do not, rows that several blocks share.
+#include "ops/all.h"
+#include "ops/quant/all.h"
+#include "tests/backends/cuda_fixture.h"
+
+namespace weft::testing {
+namespace {
+
+struct Size {
+  int64_t tokens, rows, k;
+};
+
+class CudaProducts : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (backend_->devices().empty()) GTEST_SKIP() << backend_->absent();
+  }
+
+  /// A node that `make` adds, by the kernel of that name; what it refuses is passed over. How many ran.
+  template <typename Make>
+  int check(std::string_view name, const std::string& what, Make make, double within = tolerance(Arithmetic::half)) {
+    const Kernel* kernel = find_kernel(*backend_, name);
+    EXPECT_NE(kernel, nullptr) << name;
+    if (kernel == nullptr) return 0;
+    OpGraph g;
+    std::deque<std::vector<std::byte>> store;
+    const NodeId id = make(g, store);
+    const Node& node = g.graph.node(id);
+    const Match match{.graph = &g.graph, .nodes = {id}, .uses = std::vector<int>(node.out.size(), 1)};
+    if (kernel->refuses(match, backend_->devices()[0])) return 0;
+    const size_t n_ports = node.out.size();
+    const Ports got = run_on_device(g, id, *backend_, *kernel);
+    for (uint8_t port = 0; port < n_ports; ++port) g.graph.output(fmt::format("o{}", port), {&g.graph, id, port});
+    States states = g.states;
+    const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
+    for (size_t port = 0; port < got.size(); ++port) {
+      expect_close(live_values(got[port], g.live), live_values(expected.at(fmt::format("o{}", port)), g.live), within,
+                   fmt::format("{} {}: output {}", name, what, port));
+    }
+    return 1;
+  }
+
+  int check_matmul(const TypeTraits& type, Size s, int64_t live = 0) {
+    const std::string what = fmt::format("{}, {} tokens ({} live), {} x {}", type.name, s.tokens, live, s.rows, s.k);
+    return check(
+        "vector_matmul.skinny", what,
+        [&](OpGraph& g, auto& store) {
+          g.live.tokens = static_cast<int32_t>(live > 0 ? live : s.tokens);
+          const Value x = g.random({s.tokens, s.k}, 1, Rows::tokens);
+          return g.graph.add(VectorMatmul{}, {x, std::vector<Value>{random_weight(g, store, type, s.rows, s.k)}})[0]
+              .node;
+        },
+        2e-3);
+  }
+
+  std::unique_ptr<Backend> backend_ = load_cuda_backend();
+};
+
+TEST_F(CudaProducts, EveryFormat) {
+  int n_types = 0;
+  for (const TypeTraits* type : quant::kAllTypes) {
+    if (!type->encode || type->block_elems == 1) continue;
+    int n = 0;
+    for (const Size& s : {Size{2, 40, 256}, Size{7, 130, 1280}, Size{8, 700, 512}, Size{9, 129, 768}, Size{16, 8, 512},
+                          Size{20, 333, 1024}, Size{32, 300, 2304}, Size{33, 70, 512}, Size{64, 257, 256}}) {
+      n += check_matmul(*type, s);
+    }
+    if (type->block_elems == 32) {
+      for (const Size& s : {Size{5, 50, 288}, Size{32, 33, 1600}}) check_matmul(*type, s);  // no whole panels
+    }
+    n_types += n > 0;
+  }
+  EXPECT_EQ(n_types, 11) << "q4_0 to q8_0, q4_K to q6_K, iq4_nl, iq4_xs, mxfp4";
+}
+
+TEST_F(CudaProducts, MorePanelsThanBlocks) {
+  for (const int64_t tokens : {3, 12, 32}) {
+    check_matmul(quant::q8_0, {tokens, 40000, 256});
+    check_matmul(quant::q6_K, {tokens, 4000, 2304});
+    check_matmul(quant::q4_K, {tokens, 1100, 14336});
+  }
+}
+
+TEST_F(CudaProducts, FewerLiveTokensThanThePlanHas) {
+  for (const int64_t live : {1, 5, 8, 11, 31}) check_matmul(quant::q4_K, {32, 200, 1024}, live);
+}
+
+// Blocks that meet where a task's rows do, and elsewhere.
+TEST_F(CudaProducts, RowBlocksAndBiases) {
+  for (const auto& [first, second] : {std::pair<int64_t, int64_t>{384, 128}, {300, 7}}) {
+    for (const int64_t tokens : {2, 8, 31}) {
+      const auto make = [&](OpGraph& g, auto& store) {
+        g.live.tokens = static_cast<int32_t>(tokens);
+        const int64_t d = 512;
+        const auto w = [&](DType type, int64_t n) { return random_weight(g, store, type, n, d); };
+        const Value x = g.random({tokens, d}, 1, Rows::tokens), gamma = g.random({d});
+        const Value bias = g.random({first + second + 61 + 5});
+        QkvGemm op;
+        op.norm = NormKind::rms;
+        const std::vector<Value> weights = {w(quant::q4_K, first), w(quant::q4_K, second), w(quant::q6_K, 61),
+                                            w(quant::q6_K, 5)};
+        return g.graph.add(op, {x, weights, std::vector<Value>{bias}, gamma, Value{}})[0].node;
+      };
+      EXPECT_EQ(check("qkv_gemm.skinny", fmt::format("{} tokens, {} and {} rows", tokens, first, second), make), 1);
+    }
+  }
+}
+
+TEST_F(CudaProducts, MlpWithAndWithoutAGate) {
+  for (const auto activation : {Activation::gelu_tanh, Activation::gated_silu}) {
+    for (const int64_t tokens : {2, 8, 9, 32, 40}) {
+      for (const DType type : {DType(quant::q4_K), DType(quant::q8_0)}) {
+        check("mlp_gemm.skinny", fmt::format("{}, {} tokens", type.name(), tokens), [&](OpGraph& g, auto& store) {
+          g.live.tokens = static_cast<int32_t>(tokens);
+          const int64_t d = 512, f = 1280;
+          const auto w = [&](int64_t n, int64_t k) { return std::vector<Value>{random_weight(g, store, type, n, k)}; };
+          const Value x = g.random({tokens, d}, 1, Rows::tokens), residual = g.random({tokens, d}, 1, Rows::tokens);
+          MlpGemm op;
+          op.norm = NormKind::rms;
+          op.activation = activation;
+          return g.graph
+              .add(op, {x, residual, Value{}, g.random({d}), Value{}, w(is_gated(activation) ? 2 * f : f, d),
+                        std::vector<Value>{}, w(d, f)})[0]
+              .node;
+        });
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace weft::testing
