@@ -71,6 +71,11 @@ HfCheckpoint::HfCheckpoint(std::string folder) : folder_(std::move(folder)), fil
   });
   for (TensorSpec& spec : specs) {
     if (spec.gguf == "output.weight" && tied) {
+      const std::string& head = spec.hf.front();
+      require(*tied || files_.has(head) || files_.has(std::string(architecture.hf_prefix) + head),
+              "{}: tensor {} is missing, and tie_word_embeddings is false: a base model was saved, without its output "
+              "matrix",
+              folder_, head);
       spec.required = !*tied;
       if (*tied && spec.hf_otherwise.empty()) continue;
       if (*tied) spec.hf = {spec.hf_otherwise};
@@ -97,7 +102,8 @@ void HfCheckpoint::bind(const TensorSpec& spec, std::string_view prefix) {
     names_.push_back(spec.gguf);
   };
   if (spec.transform == Transform::expert_columns) {
-    auto blocks = files_.packed(spec.hf.front() + "_blocks"), scales = files_.packed(spec.hf.front() + "_scales");
+    const std::string name = std::string(prefix) + spec.hf.front();
+    auto blocks = files_.packed(name + "_blocks"), scales = files_.packed(name + "_scales");
     if (blocks && scales) return keep(std::move(*blocks), std::move(*scales));
   }
   if (!spec.hf_stacked.empty() && !files_.has(std::string(prefix) + spec.hf.front())) {

@@ -136,17 +136,22 @@ struct PeftConfig {
     return it->get<double>();
   }
 
-  /// The entry of a pattern table whose key is the module's name, or ends it after a dot, as a regex.
+  /// The entry of a pattern table whose key is the module's name, or ends it after a dot, as a regex. PEFT takes the
+  /// first in the file's order; here all that match must agree.
   double of_module(std::string_view table, const std::string& module, double otherwise) const {
     const auto it = root.find(table);
     if (it == root.end() || is_off(*it)) return otherwise;
     require(it->is_object(), "{} is not an object", table);
+    std::optional<double> found;
     for (const auto& [key, value] : it->items()) {
       require(value.is_number(), "{}: {} is {}, expected a number", table, printable(key), printable(value.dump()));
       const auto spans = SplitRegex(fmt::format(R"(\A(?:.*\.)?(?:{})\z)", key)).spans(module);
-      if (std::ranges::any_of(spans, &RegexSpan::match)) return value.get<double>();
+      if (!std::ranges::any_of(spans, &RegexSpan::match)) continue;
+      require(!found || *found == value.get<double>(), "{}: {} has both {} and {}: leave one of the patterns", table,
+              printable(module), *found, value.get<double>());
+      found = value.get<double>();
     }
-    return otherwise;
+    return found.value_or(otherwise);
   }
 
   /// What B A is multiplied by for a module whose factors have this rank.
@@ -188,12 +193,14 @@ class PeftReader {
       file = std::make_unique<TorchFile>(folder ? (where / "adapter_model.bin").string() : source_.path);
     }
     for (const std::string& name : file->names()) {
-      constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight";
+      constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight", kWrapper = "base_model.model.";
       require(name.ends_with(kA) || name.ends_with(kB), "tensor {} is no factor that weft knows", printable(name));
       const std::string module = name.substr(0, name.size() - kA.size());
       const std::string other = module + std::string(name.ends_with(kA) ? kB : kA);
       require(file->has(other), "tensor {} is missing", printable(other));
-      if (name.ends_with(kA)) add(module, file->tensor(name), file->tensor(other), config);
+      if (name.ends_with(kB)) continue;
+      const std::string inner = module.starts_with(kWrapper) ? module.substr(kWrapper.size()) : module;
+      add(inner, file->tensor(name), file->tensor(other), config);
     }
     LoraAdapter adapter{source_.path, {}};
     for (auto& [spec, parts] : parts_) adapter.pairs.push_back(stack(*spec, parts));
@@ -207,9 +214,7 @@ class PeftReader {
   using Parts = std::map<size_t, Factors>;
 
   Place place_of(const std::string& module) const {
-    constexpr std::string_view kWrapper = "base_model.model.";
-    std::string name = module.starts_with(kWrapper) ? module.substr(kWrapper.size()) : module;
-    name += ".weight";
+    const std::string name = module + ".weight";
     auto it = places_.find(name);
     if (it == places_.end() && name.starts_with(prefix_)) it = places_.find(name.substr(prefix_.size()));
     require(it != places_.end(), "the model has no matrix for {}", printable(module));

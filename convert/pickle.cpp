@@ -461,9 +461,52 @@ class Machine {
     return true;
   }
 
-  std::vector<PickledTensor> tensors_of(const PickleValue& root) {
+  static std::string_view name_of(const PickleValue& key) { return key.kind == Kind::text ? key.text : "?"; }
+
+  bool has_tensors(const PickleValue& value) const {
+    if (value.kind != Kind::dict) return false;
+    const std::vector<PickleValue>& items = items_[value.index()];
+    for (size_t i = 0; i + 1 < items.size(); i += 2) {
+      if (items[i].kind == Kind::text && items[i + 1].kind == Kind::tensor) return true;
+    }
+    return false;
+  }
+
+  /// "epoch (an integer), optimizer (a dict)"
+  std::string contents(const PickleValue& dict) const {
+    constexpr size_t kShown = 8;
+    const std::vector<PickleValue>& items = items_[dict.index()];
+    std::string out = items.empty() ? "nothing" : "";
+    for (size_t i = 0; i + 1 < items.size(); i += 2) {
+      if (i / 2 == kShown) return fmt::format("{} and {} more", out, items.size() / 2 - kShown);
+      out +=
+          fmt::format("{}{} ({})", i > 0 ? ", " : "", printable(name_of(items[i]), 40), to_string(items[i + 1].kind));
+    }
+    return out;
+  }
+
+  /// The dict itself, or the one in it that has tensors: what training loops save beside their own state. Of several
+  /// the one that is called as they call the model's.
+  const PickleValue& state_dict(const PickleValue& root) const {
     require(root.kind == Kind::dict, "holds {}, expected a dict of tensors", to_string(root.kind));
+    if (has_tensors(root)) return root;
     const std::vector<PickleValue>& items = items_[root.index()];
+    std::vector<size_t> found;
+    std::set<std::pair<Kind, int64_t>> seen;  // a memo entry may stand there a million times
+    for (size_t i = 0; i + 1 < items.size(); i += 2) {
+      if (seen.emplace(items[i + 1].kind, items[i + 1].number).second && has_tensors(items[i + 1])) found.push_back(i);
+    }
+    require(!found.empty(), "has no tensors, neither in its dict nor in one inside it, but {}", contents(root));
+    if (found.size() == 1) return items[found[0] + 1];
+    for (const std::string_view usual : {"state_dict", "model_state_dict", "model"}) {
+      const auto it = std::ranges::find(found, usual, [&](size_t i) { return name_of(items[i]); });
+      if (it != found.end()) return items[*it + 1];
+    }
+    fail("has several dicts of tensors, none of them called state_dict or model: {}", contents(root));
+  }
+
+  std::vector<PickledTensor> tensors_of(const PickleValue& root) {
+    const std::vector<PickleValue>& items = items_[state_dict(root).index()];
     std::vector<PickledTensor> out;
     std::set<std::string_view> names;
     for (size_t i = 0; i + 1 < items.size(); i += 2) {

@@ -38,9 +38,10 @@ struct PickledTensor {
   bool transposed() const;
 };
 
-/// The tensors of a pickled dict, in its order; its other values are left out. Throws Error on anything a state dict
-/// has no use for: a global that is not a tensor's ("names os.system: refused"), an unknown opcode, more than 2 million
-/// values.
+/// The tensors of a pickled dict, in its order; its other values are left out. If it has none, those of the dict inside
+/// it that has ({"state_dict": {...}, "epoch": 3}); of several, that called state_dict, model_state_dict or model.
+/// Throws Error if there are none, and on anything a state dict has no use for: a global that is not a tensor's ("names
+/// os.system: refused"), an unknown opcode, more than 2 million values.
 std::vector<PickledTensor> read_pickled_tensors(std::span<const std::byte> pickle);
 
 }  // namespace weft

@@ -155,7 +155,9 @@ MappedTensor SafetensorsFile::tensor(std::string_view name) const {
   const SafetensorsEntry* entry = find(name);
   require(entry != nullptr, "{}: {} is missing", path(), named(name));
   const TypeTraits* type = file_type(entry->dtype)->type;
-  require(type != nullptr, "{}: {} has dtype {}, weft reads F32, F16, BF16 and I32", path(), named(name), entry->dtype);
+  require(type != nullptr,
+          "{}: {} has dtype {}, weft reads F32, F16, BF16 and I32: save the model again in one of these", path(),
+          named(name), entry->dtype);
   try {
     return {.type = {.dtype = *type, .shape = Shape(std::span<const int64_t>(entry->shape))},
             .data = entry->bytes.data(),

@@ -97,7 +97,8 @@ MappedTensor TorchFile::tensor(std::string_view name) const {
   require(it != entries_.end(), "{}: tensor {} is missing", path(), printable(name));
   const PickledTensor& tensor = it->second.tensor;
   try {
-    require(tensor.type->type != nullptr, "has dtype {}, weft reads float32, float16, bfloat16 and int32",
+    require(tensor.type->type != nullptr,
+            "has dtype {}, weft reads float32, float16, bfloat16 and int32: save the model again in one of these",
             tensor.type->dtype);
     require(tensor.contiguous() || tensor.transposed(),
             "is a view of shape [{}] and strides [{}], weft reads contiguous and transposed ones",

@@ -37,12 +37,12 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
   const DecoderKeys c = keys_of(m);
   constexpr TensorList::Options gain{.transform = Transform::add_one};
   TensorList list;
-  list.add("token_embd", "model.embed_tokens", {c.n_vocab, c.d_model});
-  list.add("output_norm", "model.norm", {c.d_model}, gain);
+  list.add("token_embd", "embed_tokens", {c.n_vocab, c.d_model});
+  list.add("output_norm", "norm", {c.d_model}, gain);
   list.add_output("lm_head", {c.n_vocab, c.d_model});
   list_rope_factors(list, c.rotary_dim);
   for (int64_t i = 0; i < c.n_layer; ++i) {
-    list.layer(i, fmt::format("model.layers.{}.", i));
+    list.layer(i, fmt::format("layers.{}.", i));
     list.add("attn_norm", "input_layernorm", {c.d_model}, gain);
     list_attention(list, c);
     list.add("ffn_norm", "post_attention_layernorm", {c.d_model}, gain);
@@ -68,7 +68,7 @@ Value forward(Forward& f) {
 extern const Architecture kGemma;  // declared in all.cpp
 const Architecture kGemma{.name = "gemma",
                           .hf_model_types = {"gemma"},
-                          .hf_prefix = "",
+                          .hf_prefix = "model.",
                           .from_hf = from_hf,
                           .derived_from_hf = derived_from_hf,
                           .shape = shape,

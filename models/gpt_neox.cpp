@@ -35,9 +35,9 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
   const int64_t d = c.d_model;
   constexpr TensorList::Options biased{.bias = Bias::required}, maybe{.bias = Bias::optional};
   TensorList list;
-  list.add("token_embd", "gpt_neox.embed_in", {c.n_vocab, d});
+  list.add("token_embd", "embed_in", {c.n_vocab, d});
   for (int64_t i = 0; i < c.n_layer; ++i) {
-    list.layer(i, fmt::format("gpt_neox.layers.{}.", i));
+    list.layer(i, fmt::format("layers.{}.", i));
     list.add("attn_norm", "input_layernorm", {d}, biased);
     list.add("attn_qkv", "attention.query_key_value", {3 * d, d},
              {.bias = Bias::optional, .transform = Transform::split_qkv, .heads = c.n_head, .kv_heads = c.n_head});
@@ -48,7 +48,7 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
   }
   list.end_layers();
   list_rope_factors(list, c.rotary_dim);
-  list.add("output_norm", "gpt_neox.final_layer_norm", {d}, biased);
+  list.add("output_norm", "final_layer_norm", {d}, biased);
   list.add_output("embed_out", {c.n_vocab, d});
   return list.take();
 }
@@ -75,7 +75,7 @@ Value forward(Forward& f) {
 extern const Architecture kGptNeoX;  // declared in all.cpp
 const Architecture kGptNeoX{.name = "gptneox",
                             .hf_model_types = {"gpt_neox"},
-                            .hf_prefix = "",
+                            .hf_prefix = "gpt_neox.",
                             .from_hf = from_hf,
                             .derived_from_hf = derived_from_hf,
                             .shape = shape,

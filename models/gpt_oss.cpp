@@ -72,12 +72,12 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
   const Config c(m);
   const ExpertKeys& e = c.experts;
   TensorList list;
-  list.add("token_embd", "model.embed_tokens", {c.n_vocab, c.d_model});
-  list.add("output_norm", "model.norm", {c.d_model});
+  list.add("token_embd", "embed_tokens", {c.n_vocab, c.d_model});
+  list.add("output_norm", "norm", {c.d_model});
   list.add_output("lm_head", {c.n_vocab, c.d_model});
   list_rope_factors(list, c.rotary_dim);
   for (int64_t i = 0; i < c.n_layer; ++i) {
-    list.layer(i, fmt::format("model.layers.{}.", i));
+    list.layer(i, fmt::format("layers.{}.", i));
     list.add("attn_norm", "input_layernorm", {c.d_model});
     list_attention(list, c);
     list.add_named("attn_sinks.weight", "self_attn.sinks", {c.n_head});
@@ -111,7 +111,7 @@ Value forward(Forward& f) {
 extern const Architecture kGptOss;  // declared in all.cpp
 const Architecture kGptOss{.name = "gpt-oss",
                            .hf_model_types = {"gpt_oss"},
-                           .hf_prefix = "",
+                           .hf_prefix = "model.",
                            .from_hf = from_hf,
                            .derived_from_hf = derived_from_hf,
                            .shape = shape,

@@ -43,12 +43,12 @@ std::vector<TensorSpec> tensors(const Metadata& m) {
   const Config c(m);
   const int64_t d = c.d_model;
   TensorList list;
-  list.add("token_embd", "model.embed_tokens", {c.n_vocab, d});
-  list.add("output_norm", "model.norm", {d});
+  list.add("token_embd", "embed_tokens", {c.n_vocab, d});
+  list.add("output_norm", "norm", {d});
   list.add_output("lm_head", {c.n_vocab, d});
   list_rope_factors(list, c.rotary_dim);
   for (int64_t i = 0; i < c.n_layer; ++i) {
-    list.layer(i, fmt::format("model.layers.{}.", i));
+    list.layer(i, fmt::format("layers.{}.", i));
     list.add("attn_norm", "input_layernorm", {d});
     list_attention(list, c, Transform::rotary_pairs);
     list.add("ffn_norm", "post_attention_layernorm", {d});
@@ -83,7 +83,7 @@ Value forward(Forward& f) {
 extern const Architecture kLlama;  // declared in all.cpp
 const Architecture kLlama{.name = "llama",
                           .hf_model_types = {"llama", "mistral", "mixtral"},
-                          .hf_prefix = "",
+                          .hf_prefix = "model.",
                           .from_hf = from_hf,
                           .derived_from_hf = derived_from_hf,
                           .shape = shape,

@@ -31,12 +31,12 @@ ModelShape shape(const Metadata& m) { return keys_of(m).shape(); }
 std::vector<TensorSpec> tensors(const Metadata& m) {
   const DecoderKeys c = keys_of(m);
   TensorList list;
-  list.add("token_embd", "model.embed_tokens", {c.n_vocab, c.d_model});
-  list.add("output_norm", "model.norm", {c.d_model});
+  list.add("token_embd", "embed_tokens", {c.n_vocab, c.d_model});
+  list.add("output_norm", "norm", {c.d_model});
   list.add_output("lm_head", {c.n_vocab, c.d_model});
   list_rope_factors(list, c.rotary_dim);
   for (int64_t i = 0; i < c.n_layer; ++i) {
-    list.layer(i, fmt::format("model.layers.{}.", i));
+    list.layer(i, fmt::format("layers.{}.", i));
     list_attention(list, c);
     list.add("attn_q_norm", "self_attn.q_norm", {c.q_rows()});
     list.add("attn_k_norm", "self_attn.k_norm", {c.kv_rows()});
@@ -73,7 +73,7 @@ Value forward(Forward& f) {
 extern const Architecture kOlmo2;  // declared in all.cpp
 const Architecture kOlmo2{.name = "olmo2",
                           .hf_model_types = {"olmo2"},
-                          .hf_prefix = "",
+                          .hf_prefix = "model.",
                           .from_hf = from_hf,
                           .derived_from_hf = derived_from_hf,
                           .shape = shape,

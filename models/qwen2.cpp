@@ -27,12 +27,12 @@ ModelShape shape(const Metadata& m) { return keys_of(m).shape(); }
 std::vector<TensorSpec> tensors(const Metadata& m) {
   const DecoderKeys c = keys_of(m);
   TensorList list;
-  list.add("token_embd", "model.embed_tokens", {c.n_vocab, c.d_model});
-  list.add("output_norm", "model.norm", {c.d_model});
+  list.add("token_embd", "embed_tokens", {c.n_vocab, c.d_model});
+  list.add("output_norm", "norm", {c.d_model});
   list.add_output("lm_head", {c.n_vocab, c.d_model});
   list_rope_factors(list, c.rotary_dim);
   for (int64_t i = 0; i < c.n_layer; ++i) {
-    list.layer(i, fmt::format("model.layers.{}.", i));
+    list.layer(i, fmt::format("layers.{}.", i));
     list.add("attn_norm", "input_layernorm", {c.d_model});
     list_attention(list, c);
     list.add("ffn_norm", "post_attention_layernorm", {c.d_model});
@@ -59,7 +59,7 @@ Value forward(Forward& f) {
 extern const Architecture kQwen2;  // declared in all.cpp
 const Architecture kQwen2{.name = "qwen2",
                           .hf_model_types = {"qwen2"},
-                          .hf_prefix = "",
+                          .hf_prefix = "model.",
                           .from_hf = from_hf,
                           .derived_from_hf = derived_from_hf,
                           .shape = shape,

@@ -8,6 +8,7 @@
 #include "convert/safetensors_writer.h"
 #include "models/model.h"
 #include "ops/quant/f16.h"
+#include "ops/quant/mxfp4.h"
 #include "tests/support/hf_folder.h"
 
 namespace weft {
@@ -131,7 +132,59 @@ TEST(HfCheckpoint, TiedOrNotGoesByTheConfig) {
   EXPECT_TRUE(has_output("false", true));
   EXPECT_TRUE(has_output("", true)) << "unsaid: by what is there";
   EXPECT_FALSE(has_output("", false));
-  expect_message(error_of([&] { has_output("false", false); }), "tensor lm_head.weight is missing");
+  expect_message(error_of([&] { has_output("false", false); }),
+                 "tensor lm_head.weight is missing, and tie_word_embeddings is false: a base model was saved");
+}
+
+// gpt-oss: experts in mxfp4 as blocks and scales of bytes, with and without the prefix.
+TEST(HfCheckpoint, ReadsPackedExperts) {
+  for (const std::string prefix : {"model.", ""}) {
+    HfFolder folder{R"({"model_type": "gpt_oss", "hidden_size": 32, "max_position_embeddings": 50,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+        "intermediate_size": 32, "vocab_size": 17, "num_local_experts": 2, "num_experts_per_tok": 1})"};
+    for (NamedTensor& tensor : folder.tensors()) tensor.name = prefix + tensor.name.substr(6);
+    std::vector<std::byte> ones(2 * 64 * 16, std::byte{0x22}), exponents(2 * 64, std::byte{127});  // of 1 and 2^0
+    const std::string experts = prefix + "layers.0.mlp.experts.";
+    folder.add(experts + "gate_up_proj_bias", {2, 64});
+    for (const auto& [name, rows] : {std::pair("gate_up_proj", 64), std::pair("down_proj", 32)}) {
+      folder.drop(experts + name);
+      folder.tensors().push_back({experts + name + "_blocks", {{quant::i32, {2, rows, 1, 4}}, ones.data()}});
+      folder.tensors().push_back({experts + name + "_scales", {{quant::i32, {2, rows / 4, 1}}, exponents.data()}});
+    }
+    folder.write();
+    std::string bytes = read_file(folder.file("model.safetensors"));  // the writer has no bytes, the file gets them
+    for (const auto& [words, octets] : {std::pair(R"("I32","shape":[2,64,1,4])", R"("U8","shape":[2,64,1,16])"),
+                                        std::pair(R"("I32","shape":[2,16,1])", R"("U8","shape":[2,64,1] )"),
+                                        std::pair(R"("I32","shape":[2,32,1,4])", R"("U8","shape":[2,32,1,16])"),
+                                        std::pair(R"("I32","shape":[2,8,1])", R"("U8","shape":[2,32,1])")}) {
+      bytes.replace(bytes.find(words), std::string_view(words).size(), octets);
+    }
+    std::ofstream(folder.file("model.safetensors"), std::ios::binary) << bytes;
+    const HfCheckpoint checkpoint(folder.path());
+    for (const char* name : {"blk.0.ffn_gate_exps.weight", "blk.0.ffn_up_exps.weight", "blk.0.ffn_down_exps.weight"}) {
+      ASSERT_EQ(*checkpoint.type(name), (TensorType{quant::mxfp4, {2, 32, 32}})) << prefix;
+      EXPECT_EQ(values_of(checkpoint.load(name)), std::vector<float>(2 * 32 * 32, 1));
+    }
+  }
+}
+
+// As AutoModel.save_pretrained writes them: the tensors of the base model, without its name in front of theirs.
+TEST(HfCheckpoint, BaseModelsHaveNoPrefix) {
+  for (const std::string_view config : {kGpt2Config, kLlamaConfig, kMixtralConfig, kNeoxConfig}) {
+    const HfFolder prefixed{std::string(config)};
+    const HfCheckpoint whole(prefixed.path());
+    HfFolder base{std::string(config)};
+    for (NamedTensor& tensor : base.tensors()) tensor.name.erase(0, tensor.name.find('.') + 1);
+    base.write();
+    const HfCheckpoint got(base.path());
+    ASSERT_EQ(got.tensor_names(), whole.tensor_names()) << config;
+    for (const std::string& name : whole.tensor_names())
+      EXPECT_EQ(values_of(got.load(name)), values_of(whole.load(name)));
+    const std::string lost = base.tensors().back().name;
+    base.drop(lost);
+    base.write();
+    expect_message(error_of([&] { HfCheckpoint(base.path()); }), fmt::format("tensor {} is missing", lost));
+  }
 }
 
 TEST(HfCheckpoint, StacksExperts) {

@@ -243,6 +243,10 @@ TEST(Lora, WhatDoesNotFitIsOneError) {
     return R"({"peft_type": "LORA", "r": 2, "lora_alpha": 2)" + more + "}";
   };
   EXPECT_EQ(error(with(""), *checkpoint), "no error");
+  // Patterns are of the module's name without PEFT's wrapper.
+  const std::string rank_3 = R"({"peft_type": "LORA", "lora_alpha": 2, "r": 3, "rank_pattern": )";
+  EXPECT_EQ(error(rank_3 + R"({"^model.layers.0.self_attn.q_proj$": 2}})", *checkpoint), "no error");
+  EXPECT_EQ(error(rank_3 + R"({"q_proj": 2, "self_attn.q_proj": 2}})", *checkpoint), "no error");
   const std::vector<std::pair<std::string, std::string>> cases = {
       {with(R"(, "use_dora": true)"), "use_dora"},
       {with(R"(, "modules_to_save": ["lm_head"])"), "modules_to_save"},
@@ -252,6 +256,7 @@ TEST(Lora, WhatDoesNotFitIsOneError) {
       {with(R"(, "layer_replication": [[0, 1]])"), "layer_replication"},
       {with(R"(, "rank_pattern": {"q_proj": 3})"), "rank 2"},
       {with(R"(, "rank_pattern": {"(": 3})"), "regex"},
+      {with(R"(, "alpha_pattern": {"q_proj": 3, ".*q_proj": 4})"), "leave one of the patterns"},
       {with(R"(, "surprise": 1)"), "surprise"},
       {R"({"peft_type": "IA3"})", "IA3"},
       {"{", "adapter_config.json"},

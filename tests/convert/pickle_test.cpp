@@ -76,6 +76,36 @@ TEST(Pickle, ReadsUntypedStorages) {
   EXPECT_EQ(tensors[0].storage_bytes, 24u);
 }
 
+std::string dict(const Items& items) {
+  std::string out = "}(";
+  for (const auto& [name, value] : items) out += text(name) + value;
+  return out + "u";
+}
+
+// What training loops save: the model's state dict under a name, their own state beside.
+TEST(Pickle, ReadsTheStateDictInsideACheckpoint) {
+  const std::string model = dict({{"w", kTensor}, {"v", kTensor}});
+  const std::string optimizer = dict({{"state", dict({{"0", dict({{"exp_avg", kTensor}})}})}, {"lr", integer(1)}});
+  const auto names = [](const Items& items) {
+    std::string out;
+    for (const PickledTensor& tensor : read(state_dict(items))) out += tensor.name + " ";
+    return out;
+  };
+  EXPECT_EQ(names({{"epoch", integer(3)}, {"state_dict", model}, {"optimizer", optimizer}}), "w v ");
+  EXPECT_EQ(names({{"net", model}}), "w v ") << "whatever its name, if it is the only one";
+  EXPECT_EQ(names({{"ema", dict({{"other", kTensor}})}, {"model", model}}), "w v ") << "of several by the name";
+  EXPECT_EQ(names({{"a", kTensor}, {"state_dict", model}}), "a ") << "tensors of the dict itself come first";
+  const auto refused = [](const Items& items) { return refusal(state_dict(items)); };
+  expect_message(refused({{"a", model}, {"b", model}}), "several dicts of tensors, none of them called state_dict");
+  expect_message(
+      refused({{"epoch", integer(3)}, {"optimizer", optimizer}}),
+      "has no tensors, neither in its dict nor in one inside it, but epoch (an integer), optimizer (a dict)");
+  expect_message(refused({}), "has no tensors, neither in its dict nor in one inside it, but nothing");
+  expect_message(refused(Items(20, {"n\x01", integer(0)})), "n? (an integer) and 12 more");
+  // Python's: p["self"] = p.
+  expect_message(refusal("\x80\x02}q\x01(" + text("self") + "h\x01u."), "but self (a dict)");
+}
+
 TEST(Pickle, ContiguousMeansNoHoles) {
   const auto contiguous = [](std::vector<int64_t> shape, std::vector<int64_t> strides) {
     PickledTensor tensor;
@@ -167,6 +197,14 @@ TEST(Pickle, MemoryIsBounded) {
       tuple({kFloats, integer(0), sizes(std::vector<int64_t>(64, 1)), sizes(std::vector<int64_t>(64, 1))}) + "q\x02";
   for (int i = 0; i < 100'000; ++i) many += "h\x01h\x02R";
   expect_message(refusal(many + "."), "has more than 2097152 values");
+  // A large dict without tensors, again and again in another, is looked through once.
+  std::string wide = p + "}(";
+  for (int i = 0; i < 200'000; ++i) wide += "NN";
+  wide +=
+      "uq\x01"
+      "0}(";
+  for (int i = 0; i < 200'000; ++i) wide += "Nh\x01";
+  expect_message(refusal(wide + "u."), "and 199992 more");
   // Deep nesting costs no stack.
   std::string deep = p;
   for (int i = 0; i < 500'000; ++i) deep += "]";

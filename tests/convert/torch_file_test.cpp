@@ -50,6 +50,7 @@ TEST(TorchFile, WhatCannotBeUsedIsAnErrorWhenAskedFor) {
       folder.write("a.bin", archive({{"good", tensor(kSix, 0, {6}, {1})},
                                      {"strided", tensor(kSix, 0, {2, 2}, {3, 1})},
                                      {"mask", tensor(storage("BoolStorage", "0", 24), 0, {24}, {1})},
+                                     {"double", tensor(storage("DoubleStorage", "0", 3), 0, {3}, {1})},
                                      {"deep", tensor(kSix, 0, {1, 1, 1, 1, 1, 6}, {6, 6, 6, 6, 6, 1})}}));
   const TorchFile file(path);
   EXPECT_NO_THROW(file.tensor("good"));
@@ -58,6 +59,7 @@ TEST(TorchFile, WhatCannotBeUsedIsAnErrorWhenAskedFor) {
   };
   refused("strided", "is a view of shape [2, 2] and strides [3, 1], weft reads contiguous and transposed ones");
   refused("mask", "has dtype bool, weft reads float32, float16, bfloat16 and int32");
+  refused("double", "has dtype float64, weft reads float32, float16, bfloat16 and int32: save the model again in one");
   refused("deep", "a tensor has at most 5 dimensions");
 }
 
