@@ -118,14 +118,14 @@ void weigh_stored(float* y, const float* keep, const float* p, int64_t p_stride,
     for (int c = 0; c < C; ++c) acc[r][c] = load(y + r * y_stride + column + c * kLanes) * set(keep[r]);
   }
   const std::byte* row = page.rows.data;
-  const size_t ahead = page.next ? static_cast<size_t>(page.next - page.rows.data) : 0;
+  const std::byte* next = page.next;
   for (int64_t j = 0; j < page.n; ++j, row += page.rows.row_bytes) {
     V value[C];
 #pragma GCC unroll 8
     for (int s = 0; s < C / kVectors; ++s) {
       V step[kVectors];
       const int64_t at = column + s * kStep;
-      if (ahead && at % Loader<F>::kLine == 0) prefetch(row + ahead + at / kStep * Loader<F>::kBytes);
+      if (next && at % Loader<F>::kLine == 0) prefetch(next + at / kStep * Loader<F>::kBytes);
       Loader<F>::at(row, at, step);
       for (int v = 0; v < kVectors; ++v) value[s * kVectors + v] = step[v];
     }
@@ -133,6 +133,7 @@ void weigh_stored(float* y, const float* keep, const float* p, int64_t p_stride,
       const V weight = set(p[r * p_stride + j]);
       for (int c = 0; c < C; ++c) acc[r][c] = fma(weight, value[c], acc[r][c]);
     }
+    if (next) next += page.rows.row_bytes;
   }
   for (int r = 0; r < R; ++r) {
     for (int c = 0; c < C; ++c) store(y + r * y_stride + column + c * kLanes, acc[r][c]);

@@ -28,10 +28,10 @@ struct TilePageScratch {
   TilePageScratch(std::byte* scratch, int64_t size, int64_t d) {
     const int64_t n_keys = padded_to(size, kPairSide), columns = padded_to(d, kPairSide);
     row_stride = (n_keys > columns ? n_keys : columns) + 32;  // rows a power of two apart would share cache sets
-    std::byte* at = scratch;
-    const auto take = [&](int64_t n) {
-      std::byte* part = at;
-      at += padded_to(n, 64);
+    int64_t taken = 0;
+    const auto take = [&](int64_t n) {  // no pointer arithmetic where only `bytes` is asked for
+      std::byte* part = scratch ? scratch + taken : nullptr;
+      taken += padded_to(n, 64);
       return part;
     };
     keys = take(n_keys * columns * 2);
@@ -40,7 +40,7 @@ struct TilePageScratch {
     const int64_t turned = kTileSide * kPairColumns, kept = size * padded_to(d, 16);
     decoded = reinterpret_cast<float*>(take((turned > kept ? turned : kept) * 4));
     edge = reinterpret_cast<float*>(take(kPairSide * kPairSide * 4));
-    bytes = static_cast<size_t>(at - scratch);
+    bytes = static_cast<size_t>(taken);
   }
 };
 
