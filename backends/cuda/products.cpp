@@ -16,8 +16,6 @@ namespace {
 
 /// Row norms and activations hold a row in shared memory.
 constexpr int64_t kLongestRow = 56 * 1024;
-/// The longest row that every block of a product of one token norms for itself.
-constexpr int64_t kOwnRow = 16 * 1024;
 /// Up to here f16 weights are not worth activations in f16.
 constexpr int64_t kFewest = 4;
 /// The f16 copy of a weight is made a panel of rows at a time.
@@ -106,7 +104,7 @@ std::optional<std::string> refuses_weights(const Match& match, std::initializer_
       if (!reads_type(type.dtype->id)) return fmt::format("it cannot read {}", type.dtype.name());
       if (k > kLongestRow) return fmt::format("rows of {} elements are longer than {}", k, kLongestRow);
       const bool reads = products == Products::gemv     ? gemv_reads(type.dtype->id, k)
-                         : products == Products::int8   ? skinny_reads(type.dtype->id, k) && k <= kOwnRow
+                         : products == Products::int8   ? skinny_reads(type.dtype->id, k) && k <= kGemvOwnRow
                          : products == Products::skinny ? skinny_reads(type.dtype->id, k)
                                                         : true;
       if (!reads) return fmt::format("it cannot read rows of {} elements of {}", k, type.dtype.name());
@@ -137,7 +135,7 @@ Activations Activations::make(Products products, std::byte* memory, NormArgs nor
   const int64_t tokens = norm.tokens.capacity;
   const bool passes = norm.norm == Norm::none && norm.residual == nullptr && norm.bias == nullptr;
   if (passes && reads_f32(products)) return {.x = norm.x};
-  if (is_few(products) && tokens == 1 && norm.d <= kOwnRow) return {.prologue = norm};
+  if (is_few(products) && tokens == 1 && norm.d <= kGemvOwnRow) return {.prologue = norm};
   Activations made{.x = norm.out};
   if (products == Products::skinny) norm.fragments = made.fragments = FragmentRows::at(memory, tokens, norm.d);
   if (products == Products::half) norm.f16 = made.f16 = F16Rows::at(memory, tokens, norm.d);

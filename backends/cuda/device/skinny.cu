@@ -65,6 +65,11 @@ struct Row {
   }
 };
 
+template <bool kGated>
+__device__ __noinline__ void store_far(const GemvArgs& a, int64_t t, int64_t row, float v, float gate) {
+  store<kGated>(a, t, row, v, gate, terms_of<kGated>(a, t, row));
+}
+
 template <typename F, int kTiles>
 struct Stage {
   Piece<F> low[kTiles], high[kTiles];  // rows g and g + 8 of each tile
@@ -204,7 +209,7 @@ __global__ void __launch_bounds__(kWarps * 32, (kResident<F, kN, kTiles>))
         if (kGated) gate += from[i * kPart + kTileRows * kColumns];
       }
       const float unscale = share.prologue ? own_unscale : a.fragments.unscale[token];
-      store<kGated>(a, token, row, v * unscale, gate * unscale);
+      store_far<kGated>(a, token, row, v * unscale, gate * unscale);
     }
     parity ^= 1;
   };
