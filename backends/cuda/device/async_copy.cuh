@@ -1,5 +1,5 @@
-// Copies from global to shared memory that a thread asks for and, group by group, awaits; before Ampere they are made at
-// once. Source: PTX ISA, "cp.async" and "prefetch".
+// Copies from global to shared memory that a thread asks for and, group by group, awaits; before Ampere they are made
+// at once. Source: PTX ISA, "cp.async" and "prefetch".
 #pragma once
 
 #include <cstdint>

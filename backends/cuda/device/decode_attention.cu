@@ -132,19 +132,18 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
   using F = Form<kD, Block>;
   using Element = typename F::Element;
   constexpr unsigned kStep = F::kWarps * kTile;
-  extern __shared__ __align__(16) unsigned char memory[];   // rings, then the warps' sums of values
-  __shared__ __align__(16) float raw[kHeads + 2][kD];       // queries, then the key and value of the one token
+  extern __shared__ __align__(16) unsigned char memory[];  // rings, then the warps' sums of values
+  __shared__ __align__(16) float raw[kHeads + 2][kD];      // queries, then the key and value of the one token
   __shared__ float2 rotations[kD / 2];
   __shared__ __align__(16) Block stored[2][F::kRowBlocks];  // the same as they are cached
   __shared__ Seen warps_saw[F::kWarps][kHeads];
   __shared__ bool is_last;
-  let_next_start();
   const int64_t t = blockIdx.y;
   // Positions and page tables are inputs of the step: nothing of the step before this kernel writes them.
-  if (t >= rows_of(a.tokens)) return wait_for_previous();
+  if (t >= rows_of(a.tokens)) return begin_after_previous();
   const unsigned split = blockIdx.z;
   const Part part = part_of(a, t, split);
-  if (split >= part.n_splits) return wait_for_previous();
+  if (split >= part.n_splits) return begin_after_previous();
   const unsigned tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   const int each = a.n_head / a.n_kv_head, groups = (each + kHeads - 1) / kHeads;
   const int kv_head = static_cast<int>(blockIdx.x) / groups, group = static_cast<int>(blockIdx.x) % groups;
@@ -172,7 +171,7 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
   };
 
   // Keys of steps before this one may be asked for already; the one token's own comes from `stored`.
-  if (!a.appends) wait_for_previous();
+  if (!a.appends) begin_after_previous();
   unsigned j = part.first + warp * kTile;
 #pragma unroll
   for (unsigned s = 0; s < F::kStages; ++s) fetch(s, j + s * kStep, row_of(j + s * kStep));
@@ -181,15 +180,18 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
   float(*const queries)[kD] = raw;
   if (a.appends) {
     const auto rotate = [&] {
-      for (int p = static_cast<int>(tid); p < a.rotary_dim / 2; p += F::kWarps * 32) rotations[p] = rotation_of(a, t, p);
+      for (int p = static_cast<int>(tid); p < a.rotary_dim / 2; p += F::kWarps * 32)
+        rotations[p] = rotation_of(a, t, p);
     };
     if (a.rotary != 0 && a.rope_factors == nullptr) rotate();
-    wait_for_previous();
+    begin_after_previous();
     if (a.rotary != 0 && a.rope_factors != nullptr) rotate();
     const bool has_own = split == part.n_splits - 1;
     const int n_made = heads + (has_own ? 2 : 0);
     /// Of the i-th that this block makes: its number in the row of qkv, and where it goes.
-    const auto number = [&](int i) { return i < heads ? first_head + i : a.n_head + (i - heads) * a.n_kv_head + kv_head; };
+    const auto number = [&](int i) {
+      return i < heads ? first_head + i : a.n_head + (i - heads) * a.n_kv_head + kv_head;
+    };
     const auto place = [&](int i) { return raw[i < heads ? i : kHeads + i - heads]; };
     for (int i = static_cast<int>(tid); i < n_made * (kD / 4); i += F::kWarps * 32) {
       const int head = i / (kD / 4), c = i % (kD / 4) * 4;

@@ -1,5 +1,5 @@
 // Dot products of rows of weights with activations, as a warp of gemv.cu takes them: both lie in shared memory, a lane
-// has unit after unit of 8, 32 or 64 columns of the same few rows.
+// has unit after unit of 8, 32 or 64 columns of a row.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -60,23 +60,22 @@ struct Q8Row {
     return static_cast<size_t>((k + kUnit - 1) / kUnit) * (kUnit + kUnit / 32 * sizeof(Q8Group<kGroup>));
   }
   /// 16 columns of unit u.
-  __device__ int4 run(unsigned u, unsigned i) const {
-    return *reinterpret_cast<const int4*>(q + i * plane + u * 16);
-  }
+  __device__ int4 run(unsigned u, unsigned i) const { return *reinterpret_cast<const int4*>(q + i * plane + u * 16); }
 
-  /// 16 columns from a multiple of 16 on; the two threads of a group of 32 come here together. scale = largest / 127, q
+  /// 8 columns from a multiple of 8 on; the four threads of a group of 32 come here together. scale = largest / 127, q
   /// to nearest.
-  __device__ void put(unsigned column, const float (&y)[16]) const {
+  __device__ void put(unsigned column, const float (&y)[8]) const {
     float largest = 0;
 #pragma unroll
     for (const float v : y) largest = fmaxf(largest, fabsf(v));
-    const unsigned pair = 3u << (threadIdx.x % 32 / 2 * 2);
-    largest = fmaxf(largest, __shfl_xor_sync(pair, largest, 1));
+    const unsigned four = 15u << (threadIdx.x % 32 / 4 * 4);
+    largest = fmaxf(largest, __shfl_xor_sync(four, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(four, largest, 2));
     const float scale = largest / 127.0f, inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
     constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded, and is its lowest byte
-    int codes[4], total = 0;
+    int codes[2], total = 0;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < 2; ++i) {
       uint32_t bits[4];
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
@@ -86,10 +85,11 @@ struct Q8Row {
           __byte_perm(__byte_perm(bits[0], bits[1], 0x0040), __byte_perm(bits[2], bits[3], 0x0040), 0x5410));
       total = __dp4a(codes[i], 0x01010101, total);
     }
-    const int other = __shfl_xor_sync(pair, total, 1);
-    *reinterpret_cast<int4*>(q + column / 16 % kRuns * plane + column / kUnit * 16) = {codes[0], codes[1], codes[2],
-                                                                                       codes[3]};
-    if (threadIdx.x % 2 != 0) return;
+    total += __shfl_xor_sync(four, total, 1);
+    const int other = __shfl_xor_sync(four, total, 2);
+    *reinterpret_cast<int2*>(q + column / 16 % kRuns * plane + column / kUnit * 16 + column % 16) = {codes[0],
+                                                                                                     codes[1]};
+    if (threadIdx.x % 4 != 0) return;
     Q8Group<kGroup>& group = groups[column / 32];
     group.scale = scale;
     if constexpr (kGroup == 32) {
@@ -172,10 +172,9 @@ struct QuantizedRow {
 
   __device__ static Unit load(const SharedPlanes<kPlanes>& row, unsigned u) { return F::load(row, u); }
 
-  /// sums[r][0] += dot(unit u of the activations, units[r]).
-  template <int M, int kRows>
-  __device__ static void add(const Unit (&units)[kRows], unsigned u, const GemvArgs& a, void* memory,
-                             float (&sums)[kRows][M]) {
+  /// sums[0] += dot(unit u of the activations, unit).
+  template <int M>
+  __device__ static void add(const Unit& unit, unsigned u, const GemvArgs& a, void* memory, float (&sums)[M]) {
     const Activations row(memory, static_cast<unsigned>(a.weights.k));
     int4 x[kUnit / 16];
     Q8Group<F::kGroup> groups[kUnit / 32];
@@ -183,8 +182,7 @@ struct QuantizedRow {
     for (unsigned i = 0; i < kUnit / 16; ++i) x[i] = row.run(u, i);
 #pragma unroll
     for (unsigned i = 0; i < kUnit / 32; ++i) groups[i] = row.groups[u * (kUnit / 32) + i];
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) sums[r][0] += dot_unit<F>(units[r], x, groups);
+    sums[0] += dot_unit<F>(unit, x, groups);
   }
 };
 
@@ -216,9 +214,8 @@ struct PlainRow {
     }
   }
 
-  template <int M, int kRows>
-  __device__ static void add(const Unit (&units)[kRows], unsigned u, const GemvArgs& a, void* memory,
-                             float (&sums)[kRows][M]) {
+  template <int M>
+  __device__ static void add(const Unit& unit, unsigned u, const GemvArgs& a, void* memory, float (&sums)[M]) {
     const auto k = static_cast<unsigned>(a.weights.k);
 #pragma unroll
     for (int t = 0; t < M; ++t) {
@@ -233,10 +230,7 @@ struct PlainRow {
       }
       const float xs[8] = {x[0].x, x[0].y, x[0].z, x[0].w, x[1].x, x[1].y, x[1].z, x[1].w};
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) sums[r][t] += element(units[r], i) * xs[i];
-      }
+      for (int i = 0; i < 8; ++i) sums[t] += element(unit, i) * xs[i];
     }
   }
 };

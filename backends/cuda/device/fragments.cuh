@@ -51,7 +51,8 @@ __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) 
     read(a.gamma, i, gamma);
     if (a.beta != nullptr) read(a.beta, i, beta);
   };
-  if (kNorms && a.norm != Norm::none && threadIdx.x * kRun < d) read_scales(threadIdx.x * kRun, first_gamma, first_beta);
+  if (kNorms && a.norm != Norm::none && threadIdx.x * kRun < d)
+    read_scales(threadIdx.x * kRun, first_gamma, first_beta);
   const auto each = [&](auto use) {
 #pragma unroll
     for (unsigned h = 0; h < kTurns; ++h) {

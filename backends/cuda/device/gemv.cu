@@ -1,7 +1,7 @@
-// A warp takes a row or two at a time, whole (or an up row and its gate row), and has a ring of its own in shared
-// memory: what it multiplies next is on its way there, chunk after chunk, so no barrier of the block stands in the main
-// loop. The ring is filled before the kernel waits for the one before, whose blocks leave room for it: while
-// activations come about, weights flow. Bound by memory as long as products take an instruction or two a weight.
+// A warp takes a row at a time, whole (or an up row, then its gate row), and has a ring of its own in shared memory:
+// what it multiplies next is on its way there, chunk after chunk, so no barrier of the block stands in the main loop.
+// The ring is filled before the kernel waits for the one before, whose blocks leave room for it: while activations come
+// about, weights flow. Bound by memory as long as products take an instruction or two a weight.
 #include "backends/cuda/device/gemv.h"
 
 #include <algorithm>
@@ -15,9 +15,8 @@
 namespace weft::cuda {
 namespace {
 
-constexpr unsigned kWarps = 8;  // of a block
-constexpr unsigned kRingBytes = 72 << 10;  // that all warps' rings come to, at most
-constexpr unsigned kFewestStages = 3, kMostStages = 6;
+constexpr unsigned kWarps = 16;        // of a block, at most
+constexpr unsigned kRingBytes = 4700;  // of a warp: 73 KiB a block, so that two of them and their activations fit
 
 /// How a chunk of a row stands in the ring: its planes one after the other, each from a multiple of 16 bytes on. What a
 /// lane copies at a time are 16 bytes too, so a plane may begin and end with some that are not the row's.
@@ -46,9 +45,8 @@ struct Chunk {
 };
 
 /// Stages of a warp's ring.
-template <typename Row, int kRows>
-constexpr unsigned kStages = std::clamp<unsigned>(kRingBytes / (kWarps * kRows * Chunk<Row>::kBytes), kFewestStages,
-                                                  kMostStages);
+template <typename Row>
+constexpr unsigned kStages = std::max(kRingBytes / Chunk<Row>::kBytes, 2u);
 
 /// Where the row blocks of the weights are, in the planes of Row.
 template <typename Row>
@@ -64,42 +62,22 @@ struct Blocks {
   }
 };
 
-/// The sum over a warp, of a row each: lane 32 / kRows * r gets that of row r.
-template <int kRows>
-__device__ float sum_rows(const float (&v)[kRows]) {
-  static_assert(kRows == 1 || kRows == 2);
-  const bool upper = threadIdx.x % 32 >= 16;
-  float mine = v[0];
-  if constexpr (kRows == 2) mine = (upper ? v[1] : v[0]) + __shfl_xor_sync(0xFFFFFFFFu, upper ? v[0] : v[1], 16);
-  else mine += __shfl_xor_sync(0xFFFFFFFFu, mine, 16);
-#pragma unroll
-  for (int step = 8; step > 0; step /= 2) mine += __shfl_xor_sync(0xFFFFFFFFu, mine, step);
-  return mine;
-}
-
-/// A task: kRows neighbouring rows or, gated, an up row and its gate row. n_stages: kStages, where copies are
-/// asynchronous.
-template <typename Row, int M, int kRows, bool kGated>
-__global__ void __launch_bounds__(kWarps * 32, 2)
-    gemv(const __grid_constant__ GemvArgs a, const __grid_constant__ Blocks<Row> blocks, unsigned n_stages) {
-  static_assert(!kGated || kRows == 2);
+/// A task is a row or, gated, an up row and then its gate row.
+template <typename Row, int M, bool kGated>
+__global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
+    gemv(const __grid_constant__ GemvArgs a, const __grid_constant__ Blocks<Row> blocks) {
   using C = Chunk<Row>;
-  constexpr unsigned kOut = kGated ? 1 : kRows, kStage = kRows * C::kBytes;
+  constexpr unsigned kRows = kGated ? 2 : 1, kStage = C::kBytes, kRing = kStages<Row> * kStage;
   constexpr int kPlanes = Row::kPlanes;
   extern __shared__ float4 memory[];  // the rings, then the activations
   auto* const shared = reinterpret_cast<unsigned char*>(memory);
-  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const unsigned ring = warp * n_stages * kStage, ring_end = ring + n_stages * kStage;
-  void* const x = shared + kWarps * n_stages * kStage;
-  const auto n_rows = static_cast<unsigned>(a.weights.begin[a.weights.n_blocks]), n_out = kGated ? n_rows / 2 : n_rows;
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const unsigned ring = warp * kRing, ring_end = ring + kRing;
+  void* const x = shared + warps * kRing;
+  const auto n_rows = static_cast<unsigned>(a.weights.begin[a.weights.n_blocks]), n_out = n_rows / kRows;
   const auto k = static_cast<unsigned>(a.weights.k);
-  const unsigned n_tasks = (n_out + kOut - 1) / kOut, n_chunks = (k + C::kColumns - 1) / C::kColumns;
-  const unsigned first_task = blockIdx.x * kWarps + warp, stride = gridDim.x * kWarps;
-  const auto row_of = [&](unsigned task, unsigned r) {  // the last task may have rows of the one before
-    if (kGated) return task + r * n_out;
-    const unsigned row = task * kOut;
-    return (row + kOut <= n_out ? row : n_out - kOut) + r;
-  };
+  const unsigned n_chunks = (k + C::kColumns - 1) / C::kColumns;
+  const unsigned first_task = blockIdx.x * warps + warp, stride = gridDim.x * warps;
   const auto row_bytes = [&](int plane) { return k / Row::kBlock * Row::Fields::of(plane); };
   /// Bytes that stand before a row of that plane, from a multiple of 16 on.
   const auto slack_of = [&](unsigned row, auto plane) -> unsigned {
@@ -107,57 +85,57 @@ __global__ void __launch_bounds__(kWarps * 32, 2)
     else return (row - blocks.begin[blocks.block_of(row)]) * row_bytes(plane) % 16;
   };
 
-  // What is asked for next; of its rows, this lane's first 16 bytes.
-  unsigned task = first_task, chunk = 0, stage = ring;
-  const unsigned char* from[kRows][kPlanes];
-  unsigned slack[kRows][kPlanes];
+  // What is asked for next: a chunk of a row, past the last where there is nothing; this lane's first 16 bytes of it.
+  unsigned row = first_task < n_out ? first_task : n_rows, chunk = 0, stage = ring;
+  const unsigned char* from[kPlanes];
+  unsigned slack[kPlanes];
   const uint32_t to_lane = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) + lane * 16;
   const auto enter = [&] {
-#pragma unroll
-    for (unsigned r = 0; r < kRows; ++r) {
-      const unsigned row = row_of(task, r), block = blocks.block_of(row);
-      for_each<kPlanes>([&](auto p) {
-        slack[r][p] = slack_of(row, p);
-        const uint64_t before = static_cast<uint64_t>(row - blocks.begin[block]) * row_bytes(p) - slack[r][p];
-        from[r][p] = blocks.starts[block].at[p] + before + lane * 16;
-      });
-    }
+    const unsigned block = blocks.block_of(row);
+    for_each<kPlanes>([&](auto p) {
+      slack[p] = slack_of(row, p);
+      const uint64_t before = static_cast<uint64_t>(row - blocks.begin[block]) * row_bytes(p) - slack[p];
+      from[p] = blocks.starts[block].at[p] + before + lane * 16;
+    });
   };
   const auto fetch = [&] {
-    if (task < n_tasks) {
+    if (row < n_rows) {
       if (chunk == 0) enter();
       for_each<kPlanes>([&](auto p) {
         constexpr unsigned kBytes = C::bytes(p), kRoom = C::room(p), kBegin = C::begin(p);
         const unsigned left = row_bytes(p) - chunk * kBytes, n = left < kBytes ? left : kBytes;
 #pragma unroll
-        for (unsigned r = 0; r < kRows; ++r) {
-          const uint32_t to = to_lane + stage + r * C::kBytes + kBegin;
-#pragma unroll
-          for (unsigned piece = 0; piece < kRoom; piece += 512) {
-            if (piece + lane * 16 < n + slack[r][p]) copy16_async(to + piece, from[r][p] + piece);
-          }
-          from[r][p] += kBytes;
+        for (unsigned piece = 0; piece < kRoom; piece += 512) {
+          if (piece + lane * 16 < n + slack[p]) copy16_async(to_lane + stage + kBegin + piece, from[p] + piece);
         }
+        from[p] += kBytes;
       });
-      if (++chunk == n_chunks) chunk = 0, task += stride;
+      if (++chunk == n_chunks) {
+        chunk = 0;
+        if (kGated && row < n_out) {
+          row += n_out;
+        } else {
+          row += stride - (kGated ? n_out : 0);
+          if (row >= n_out) row = n_rows;
+        }
+      }
     }
     stage += kStage;
     if (stage == ring_end) stage = ring;
     end_copy_group();
   };
 
-  let_next_start();
-  for (unsigned s = 0; s + 1 < n_stages; ++s) fetch();  // weights depend on nothing
+  for (unsigned s = 0; s < kStages<Row>; ++s) fetch();  // weights depend on nothing
   if (M == 1 && a.prologue.norm != Norm::none) {
-    for (unsigned i = threadIdx.x * 32; i < k; i += kWarps * 32 * 32) prefetch(a.prologue.gamma + i);
+    for (unsigned i = threadIdx.x * 32; i < k; i += blockDim.x * 32) prefetch(a.prologue.gamma + i);
   }
-  wait_for_previous();
+  begin_after_previous();
   if constexpr (M == 1) {
     if constexpr (Row::kRounds) {
       const typename Row::Activations rounded(x, k);
-      const auto put = [&](unsigned i, const float(&y)[16]) { rounded.put(i, y); };
-      if (a.prologue.norm != Norm::none) norm_row<16, 1>(a.prologue, 0, blockIdx.x == 0, put);
-      else norm_row<16, 4, false>(a.prologue, 0, blockIdx.x == 0, put);
+      const auto put = [&](unsigned i, const float(&y)[8]) { rounded.put(i, y); };
+      if (a.prologue.norm != Norm::none) norm_row<8, 1>(a.prologue, 0, blockIdx.x == 0, put);
+      else norm_row<8, 2, false>(a.prologue, 0, blockIdx.x == 0, put);
     } else {
       norm_row<4, 4>(a.prologue, 0, blockIdx.x == 0, [&](unsigned i, const float(&y)[4]) {
         static_cast<float4*>(x)[i / 4 % 2 * (k / 8) + i / 8] = {y[0], y[1], y[2], y[3]};
@@ -165,75 +143,47 @@ __global__ void __launch_bounds__(kWarps * 32, 2)
     }
     __syncthreads();
   }
-  const auto n_tokens = static_cast<unsigned>(rows_of(a.tokens));
-  // This lane's: a token, and which of the rows.
-  const unsigned own_row = lane / (32 / kRows), own_token = lane % (32 / kRows);
-  const bool stores = own_token < n_tokens && (!kGated || own_row == 0);
-  unsigned at = ring;  // the stage that is multiplied
+  const bool stores = lane < static_cast<unsigned>(rows_of(a.tokens));  // that token
+  unsigned at = ring;                                                   // the stage that is multiplied
 #pragma unroll 1
-  for (unsigned done = first_task; done < n_tasks; done += stride) {
-    const unsigned row = row_of(done, kGated ? 0 : own_row);
+  for (unsigned out = first_task; out < n_out; out += stride) {
     Terms terms;
-    if (stores) terms = terms_of<kGated>(a, own_token, row);
-    unsigned begin[kRows][kPlanes];  // of each plane of a row in its chunk
-#pragma unroll
-    for (unsigned r = 0; r < kRows; ++r) {
-      for_each<kPlanes>([&](auto p) { begin[r][p] = r * C::kBytes + C::begin(p) + slack_of(row_of(done, r), p); });
-    }
-    float sums[kRows][M] = {};
+    if (stores) terms = terms_of<kGated>(a, lane, out);
+    float up = 0, own = 0;
 #pragma unroll 1
-    for (unsigned c = 0; c < n_chunks; ++c) {
-      await_copy_groups<kStages<Row, kRows> - 2>();
-      __syncwarp();
-      SharedPlanes<kPlanes> rows[kRows];
+    for (unsigned r = 0; r < kRows; ++r) {
+      unsigned begin[kPlanes];  // of each plane of the row in its chunk
+      for_each<kPlanes>([&](auto p) { begin[p] = C::begin(p) + slack_of(out + r * n_out, p); });
+      float sums[M] = {};
+#pragma unroll 1
+      for (unsigned c = 0; c < n_chunks; ++c) {
+        await_copy_groups<kStages<Row> - 1>();
+        __syncwarp();
+        SharedPlanes<kPlanes> planes;
 #pragma unroll
-      for (unsigned r = 0; r < kRows; ++r) {
+        for (int p = 0; p < kPlanes; ++p) planes.at[p] = shared + at + begin[p];
 #pragma unroll
-        for (int p = 0; p < kPlanes; ++p) rows[r].at[p] = shared + at + begin[r][p];
-      }
-#pragma unroll
-      for (unsigned turn = 0; turn < C::kTurns; ++turn) {
-        const unsigned u = turn * 32 + lane;
-        if (c * C::kColumns + u * Row::kUnit < k) {
-          typename Row::Unit units[kRows];
-#pragma unroll
-          for (unsigned r = 0; r < kRows; ++r) units[r] = Row::load(rows[r], u);
-          Row::template add<M, kRows>(units, c * C::kUnits + u, a, x, sums);
+        for (unsigned turn = 0; turn < C::kTurns; ++turn) {
+          const unsigned u = turn * 32 + lane;
+          if (c * C::kColumns + u * Row::kUnit < k) {
+            Row::template add<M>(Row::load(planes, u), c * C::kUnits + u, a, x, sums);
+          }
         }
+        at += kStage;
+        if (at == ring_end) at = ring;
+        __syncwarp();
+        fetch();
       }
-      at += kStage;
-      if (at == ring_end) at = ring;
-      __syncwarp();
-      fetch();
-    }
-    float own = 0;
+      up = own;
 #pragma unroll
-    for (int t = 0; t < M; ++t) {
-      float v[kRows];
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) v[r] = sums[r][t];
-      const float sum = sum_rows(v);
-      const float mine = __shfl_sync(0xFFFFFFFFu, sum, lane / (32 / kRows) * (32 / kRows));
-      if (own_token == static_cast<unsigned>(t)) own = mine;
+      for (int t = 0; t < M; ++t) {
+        const float sum = warp_sum(sums[t]);
+        if (lane == static_cast<unsigned>(t)) own = sum;
+      }
     }
-    const float gate = kGated ? __shfl_xor_sync(0xFFFFFFFFu, own, 16) : 0.0f;
-    if (stores) store<kGated>(a, own_token, row, own, gate, terms);
+    if (stores) store<kGated>(a, lane, out, kGated ? up : own, own, terms);
   }
 }
-
-/// Shared memory that a block may have, and whether copies to it are asynchronous.
-struct Device {
-  size_t shared;
-  bool copies_async;
-
-  static Device current() {
-    int device = 0, shared = 48 << 10, major = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-    return {static_cast<size_t>(shared), major >= 8};
-  }
-};
 
 /// Bytes of shared memory for one vector of activations.
 template <typename Row>
@@ -241,18 +191,25 @@ size_t activation_bytes(int64_t k) {
   if constexpr (Row::kRounds) return Row::Activations::bytes(k);
   else return static_cast<size_t>(k) * sizeof(float);
 }
-template <typename Row, int kRows>
-unsigned stages(const Device& device) {
-  return device.copies_async ? kStages<Row, kRows> : 2;
+template <typename Row>
+size_t shared_bytes(unsigned warps, size_t activations) {
+  return size_t{warps} * kStages<Row> * Chunk<Row>::kBytes + activations;
 }
-template <typename Row, int kRows>
-size_t ring_bytes(const Device& device) {
-  return size_t{stages<Row, kRows>(device)} * kWarps * kRows * Chunk<Row>::kBytes;
+/// Warps of a block, as its shared memory has room for their rings; 0: not even a few.
+template <typename Row>
+unsigned warps_for(size_t activations) {
+  int device = 0, shared = 48 << 10;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  for (unsigned warps = kWarps; warps >= 4; warps /= 2) {
+    if (shared_bytes<Row>(warps, activations) <= static_cast<size_t>(shared)) return warps;
+  }
+  return 0;
 }
 
-template <typename Row, int M, int kRows, bool kGated>
+template <typename Row, int M, bool kGated>
 void launch_grid(const GemvArgs& a, cudaStream_t stream) {
-  const auto kernel = gemv<Row, M, kRows, kGated>;
+  const auto kernel = gemv<Row, M, kGated>;
   const int64_t k = a.weights.k, n_out = a.weights.rows() / (kGated ? 2 : 1);
   Blocks<Row> blocks;
   for (int i = 0; i < kMaxBlocks; ++i) {
@@ -261,32 +218,26 @@ void launch_grid(const GemvArgs& a, cudaStream_t stream) {
     const int64_t n_blocks = (a.weights.begin[i + 1] - a.weights.begin[i]) * (k / Row::kBlock);
     blocks.starts[i] = plane_starts<Row>(a.weights.block[i], n_blocks);
   }
-  const Device device = Device::current();
-  const size_t shared = ring_bytes<Row, kRows>(device) + (M == 1 ? activation_bytes<Row>(k) : 0);
+  const size_t activations = M == 1 ? activation_bytes<Row>(k) : 0;
+  const unsigned warps = warps_for<Row>(activations);
+  const size_t shared = shared_bytes<Row>(warps, activations);
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  constexpr int64_t kOut = kGated ? 1 : kRows;
-  const int64_t tasks = (n_out + kOut - 1) / kOut, wanted = (tasks + kWarps - 1) / kWarps;
+  const int64_t wanted = (n_out + warps - 1) / warps;
   const auto grid = static_cast<unsigned>(std::min<int64_t>(wanted, sm_count()));
-  launch_dependent(kernel, dim3(grid), dim3(kWarps * 32), LaunchShared{shared, cudaSharedmemCarveoutMaxShared}, stream,
-                   a, blocks, stages<Row, kRows>(device));
+  launch_dependent(kernel, dim3(grid), dim3(warps * 32), LaunchShared{shared, cudaSharedmemCarveoutMaxShared}, stream,
+                   a, blocks);
 }
 
 template <typename Row, int M>
 void launch_rows(const GemvArgs& a, cudaStream_t stream) {
-  if (a.gated) return launch_grid<Row, M, 2, true>(a, stream);
-  // Two rows a warp share the loads of x; one, where that leaves fewer warps idle.
-  const int64_t rows = a.weights.rows(), warps = sm_count() * kWarps;
-  const auto turns = [&](int64_t each) { return ((rows + each - 1) / each + warps - 1) / warps * each; };
-  constexpr bool kRoom = kWarps * 2 * Chunk<Row>::kBytes * kFewestStages <= kRingBytes;
-  !kRoom || turns(1) < turns(2) ? launch_grid<Row, M, 1, false>(a, stream) : launch_grid<Row, M, 2, false>(a, stream);
+  a.gated ? launch_grid<Row, M, true>(a, stream) : launch_grid<Row, M, false>(a, stream);
 }
 
 template <typename T>
 void launch_plain(const GemvArgs& args, cudaStream_t stream) {
   GemvArgs a = args;
   const int64_t n = a.tokens.capacity;
-  if (n <= 1 && ring_bytes<PlainRow<T>, 2>(Device::current()) + activation_bytes<PlainRow<T>>(a.weights.k) <=
-                    Device::current().shared) {
+  if (n <= 1 && warps_for<PlainRow<T>>(activation_bytes<PlainRow<T>>(a.weights.k)) > 0) {
     if (a.prologue.x == nullptr) a.prologue = {.x = a.x, .d = a.weights.k};
     launch_rows<PlainRow<T>, 1>(a, stream);
   } else if (n <= 4) {

@@ -1,7 +1,7 @@
 // A warp multiplies tiles of 16 rows by 256 columns: lane 4 g + t takes columns [64 t, 64 t + 64) of rows g and g + 8,
 // unpacks them to f16 in registers, and so holds what mma.m16n8k16 wants of them for 16 steps. The warps of a block
-// share out the columns of a task's rows and add up their parts in order. For what staged.h does not take: single tokens,
-// rows of odd lengths, older devices.
+// share out the columns of a task's rows and add up their parts in order. For what staged.h does not take: single
+// tokens, rows of odd lengths, older devices.
 #include "backends/cuda/device/skinny.h"
 
 #include <cuda_fp16.h>
