@@ -7,24 +7,9 @@
 #include "backends/cuda/device/formats.cuh"
 #include "backends/cuda/device/fragments.cuh"
 #include "backends/cuda/device/gemv.h"
+#include "backends/cuda/device/shared_planes.cuh"
 
 namespace weft::cuda {
-
-/// A row's planes in shared memory, for Format::load().
-template <int kPlanes>
-struct SharedPlanes {
-  const unsigned char* at[kPlanes];
-
-  template <typename T>
-  __device__ T read(int plane, unsigned offset) const {
-    return *reinterpret_cast<const T*>(at[plane] + offset);
-  }
-  __device__ uint4 load16(int plane, unsigned offset) const { return read<uint4>(plane, offset); }
-  __device__ uint2 load8(int plane, unsigned offset) const { return read<uint2>(plane, offset); }
-  __device__ uint32_t load4(int plane, unsigned offset) const { return read<uint32_t>(plane, offset); }
-  __device__ uint16_t load2(int plane, unsigned offset) const { return read<uint16_t>(plane, offset); }
-  __device__ uint8_t load1(int plane, unsigned offset) const { return read<uint8_t>(plane, offset); }
-};
 
 __device__ inline int dp4a_unsigned(uint32_t codes, int x, int sum) {
   int r;
