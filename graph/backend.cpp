@@ -2,6 +2,12 @@
 
 namespace weft {
 
+void Backend::copy(int device, std::byte* to, const std::byte* from, size_t bytes) {
+  std::vector<std::byte> host(bytes);
+  read(device, host.data(), from, bytes);
+  write(device, to, host.data(), bytes);
+}
+
 Buffer::~Buffer() {
   if (backend_ != nullptr) backend_->release(device_, data_, bytes_);
 }

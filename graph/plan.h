@@ -84,6 +84,7 @@ struct Plan {
 
   struct DeviceBytes {
     size_t arena = 0, constant = 0, state = 0;
+    size_t head = 0;    // of the arena: the live counts and the inputs, which the host writes before each run
     size_t mapped = 0;  // weights read where the file is mapped: their pages come and go
     size_t copied = 0;  // weights packed or uploaded
     /// What the device must have free.
