@@ -14,13 +14,14 @@
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/pinned.h"
 #include "backends/cuda/steps.h"
+#include "backends/cuda/upload.h"
 
 namespace weft::cuda {
 namespace {
 
 constexpr size_t kMargin = size_t{512} << 20;  // left free on the device: graphs, cuBLASLt, other programs
-constexpr size_t kStaging = size_t{32} << 20;  // pinned, a device: inputs of steps and uploads pass through it
-constexpr size_t kPiece = size_t{4} << 20;     // of an upload
+constexpr size_t kStaging = size_t{8} << 20;   // pinned, a device: inputs of steps pass through it
+constexpr size_t kPiece = size_t{2} << 20;     // of a copy
 
 int attribute(cudaDeviceAttr which, int device) {
   int value = 0;
@@ -77,6 +78,7 @@ class CudaDevice {
 
   void write(std::byte* to, const void* from, size_t bytes) {
     const auto* source = static_cast<const std::byte*>(from);
+    if (bytes >= Upload::kWorthIt) return upload_.write(index_, stream_, to, source, bytes);
     while (bytes > 0) {
       const size_t n = std::min(bytes, kPiece);
       std::byte* piece = stage(n);
@@ -142,6 +144,7 @@ class CudaDevice {
   std::byte* staging_ = nullptr;
   Scratch scratch_;
   size_t staged_ = 0, used_ = 0;
+  Upload upload_;
 };
 
 class CudaBackend : public Backend {
