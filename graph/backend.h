@@ -102,6 +102,7 @@ inline int64_t live_rows(const TensorType& type, const int32_t* live) {
 class Steps {
  public:
   virtual ~Steps() = default;
+  std::string name;  // of what is prepared, for profilers
 };
 
 /// Work that was prepared once and is replayed for every token.
@@ -112,6 +113,8 @@ class Segment {
   /// the device by itself waits first.
   virtual void launch() = 0;
   virtual void wait() = 0;
+  /// Launches and waits. Microseconds that took, on the device alone if it can tell.
+  virtual double timed_launch();
   /// What it is made of, for WEFT_DEBUG=2: "96 phases, 81 barriers".
   virtual std::string describe() const { return {}; }
 };

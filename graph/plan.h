@@ -100,6 +100,9 @@ struct Plan {
 /// The first bytes of every arena (of a device that does something): int32 [tokens, logit rows] live in this run.
 inline constexpr size_t kLiveBytes = 2 * sizeof(int32_t);
 
+/// The same for a step as `live`, by what is known of the devices now: they may have been measured since.
+double predict_us(const Plan& plan, const Workload& live);
+
 std::string dump_plan(const Plan& plan);
 std::string dump_memory(const Plan& plan);
 /// What the plan takes of each device's memory: a table of weights, KV cache and workspace. `limits` is bytes by

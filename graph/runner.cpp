@@ -94,10 +94,13 @@ Tensor Runner::tensor_of(Value value, int device, const Layout* layout) {
   return {value.type(), address_of(value, device), nullptr};
 }
 
-void Runner::bind_segment(const SegmentPlan& segment, std::span<const size_t> steps) {
+Runner::Bound Runner::bind_segment(const SegmentPlan& segment, std::span<const size_t> steps) {
   const Device& device = plan_.devices[static_cast<size_t>(segment.device)];
   std::byte* arena = arenas_[static_cast<size_t>(segment.device)];
   std::unique_ptr<Steps> recorded = device.backend->begin(device.index);
+  const Node& first = plan_.steps[steps.front()].match.node();
+  recorded->name =
+      steps.size() == 1 ? plan_.graph->where(first) : fmt::format("step of up to {} tokens", plan_.workload.tokens);
   for (const size_t s : steps) {
     const Step& step = plan_.steps[s];
     Call call{.match = step.match,
@@ -128,18 +131,7 @@ void Runner::bind_segment(const SegmentPlan& segment, std::span<const size_t> st
     if (step.workspace_bytes > 0) call.workspace = arena + step.workspace_offset;
     step.kernel->prepare(call, *recorded);
   }
-  bound_.push_back({&segment, {steps.begin(), steps.end()}, device.backend->finish(std::move(recorded))});
-}
-
-/// Says what the segment is when its steps run as one; observed, each runs alone.
-void Runner::describe(const SegmentPlan& segment) {
-  if (runtime_.env().debug < 2) return;
-  bind_segment(segment, segment.steps);
-  const std::string text = bound_.back().work->describe();
-  bound_.pop_back();
-  if (text.empty()) return;
-  fmt::print(stderr, "weft: plan of {} tokens on {}: {} steps, {}\n", plan_.workload.tokens,
-             plan_.devices[static_cast<size_t>(segment.device)].info().name, segment.steps.size(), text);
+  return {&segment, {steps.begin(), steps.end()}, device.backend->finish(std::move(recorded))};
 }
 
 void Runner::bind() {
@@ -151,13 +143,22 @@ void Runner::bind() {
     }
   } while (bound_generation_ != memory_.generation);
   bound_.clear();
+  whole_.clear();
+  const Env& env = runtime_.env();
   for (const SegmentPlan& segment : plan_.segments) {
-    if (observed_ && !segment.once) {
-      describe(segment);
-      for (size_t i = 0; i < segment.steps.size(); ++i) bind_segment(segment, std::span(segment.steps).subspan(i, 1));
-    } else {
-      bind_segment(segment, segment.steps);
+    if (!observed_ || segment.once) {
+      bound_.push_back(bind_segment(segment, segment.steps));
+      continue;
     }
+    for (size_t i = 0; i < segment.steps.size(); ++i) {
+      bound_.push_back(bind_segment(segment, std::span(segment.steps).subspan(i, 1)));
+    }
+    if (env.debug < 2 || env.check_ref || env.check_nan || observer_ != nullptr) continue;
+    whole_.push_back(bind_segment(segment, segment.steps));
+    const std::string text = whole_.back().work->describe();
+    if (text.empty()) continue;
+    fmt::print(stderr, "weft: plan of {} tokens on {}: {} steps, {}\n", plan_.workload.tokens,
+               plan_.devices[static_cast<size_t>(segment.device)].info().name, segment.steps.size(), text);
   }
   write_head(plan_.workload);
   for (Bound& bound : bound_) {
@@ -235,8 +236,20 @@ void Runner::follow(const Workload& live, std::string_view output, std::string_v
   launch();
 }
 
+/// Before the steps alone, which then do the same once more: a run gives the same values and states however often.
+double Runner::run_whole() {
+  double time = 0;
+  for (Bound& bound : whole_) {
+    for (const Copy& c : bound.segment->copies) copy(c);
+    time += bound.work->timed_launch();
+  }
+  return time;
+}
+
 void Runner::run_observed(const Workload& live) {
   const Env& env = runtime_.env();
+  const double whole = run_whole();
+  double alone = 0;
   const SegmentPlan* current = nullptr;
   for (Bound& bound : bound_) {
     if (bound.segment != current) {
@@ -256,9 +269,8 @@ void Runner::run_observed(const Workload& live) {
                         }};
     if (observer_ != nullptr) observer_->before(view);
     const double start = runtime_.trace().now_us();
-    bound.work->launch();
-    bound.work->wait();
-    const double time = runtime_.trace().now_us() - start;
+    const double time = bound.work->timed_launch();
+    alone += time;
     if (check) check->after(live, env.check_ref);
     if (observer_ != nullptr) observer_->after(view);
     const Node& node = step.match.node();
@@ -278,6 +290,7 @@ void Runner::run_observed(const Workload& live) {
          .cost = cost,
          .limit_us = predict_us(cost, device.info(), step.kernel->arithmetic) - device.info().launch_us});
   }
+  if (!whole_.empty()) runtime_.trace().record_run(live.tokens, whole, alone);
 }
 
 namespace {

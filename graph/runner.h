@@ -48,9 +48,15 @@ class Runner {
   const TensorType& output_type(std::string_view output) const;
 
  private:
+  struct Bound {
+    const SegmentPlan* segment;
+    std::vector<size_t> steps;
+    std::unique_ptr<Segment> work;
+  };
+
   void bind();
-  void bind_segment(const SegmentPlan& segment, std::span<const size_t> steps);
-  void describe(const SegmentPlan& segment);
+  Bound bind_segment(const SegmentPlan& segment, std::span<const size_t> steps);
+  double run_whole();
   Tensor tensor_of(Value value, int device, const Layout* layout);
   std::byte* address_of(Value value, int device) const;
   void copy(const Copy& copy);
@@ -59,12 +65,6 @@ class Runner {
   /// An output of at least `bytes`, where it is.
   std::pair<const Device&, std::byte*> output_at(std::string_view output, size_t bytes) const;
   void run_observed(const Workload& live);
-
-  struct Bound {
-    const SegmentPlan* segment;
-    std::vector<size_t> steps;
-    std::unique_ptr<Segment> work;
-  };
 
   struct Input {
     std::string_view name;
@@ -83,6 +83,7 @@ class Runner {
   std::vector<Input> inputs_;
   std::vector<std::vector<std::byte>> heads_;  // by device: what the first bytes of its arena are to be
   std::vector<Bound> bound_;
+  std::vector<Bound> whole_;        // where the table is wanted: the segments once more, to be timed as one
   std::vector<std::byte> staging_;  // for copies between devices
 };
 

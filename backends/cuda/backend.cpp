@@ -215,7 +215,8 @@ class CudaBackend : public Backend {
 
   void calibrate(int device, size_t) override {
     at(device).select();
-    measure(infos_[static_cast<size_t>(device)], at(device).stream());
+    const CudaDevice& on = at(device);
+    measure(infos_[static_cast<size_t>(device)], {on.stream(), at(device).copies, on.scratch()});
   }
 
  private:

@@ -22,6 +22,7 @@ struct Row {
   double tokens_per_s = 0, stddev = 0, gb_per_s = 0, tflop_per_s = 0, share_of_limit = 0;
   Arithmetic arithmetic = Arithmetic::f64;  // of its plan's largest step: what its limit is made of
   double limit_tflop_per_s = 0;
+  double step_us = 0, predicted_us = 0;  // of decoding
 };
 
 std::string_view name_of(Arithmetic arithmetic) {
@@ -36,7 +37,9 @@ class Bench {
     for (int64_t b = 0; b < options.batch; ++b) sequences_.push_back(session_.open_sequence());
     feed(1, std::span(sequences_).first(1));
     first_token_s_ = std::chrono::duration<double>(Clock::now() - start).count();
-    engine.runtime().calibrate(engine.model().weight_bytes());
+    for (const Device& device : session_.devices()) {
+      device.backend->calibrate(device.index, engine.model().weight_bytes());
+    }
     device_ = session_.devices().front().info();
   }
 
@@ -73,8 +76,13 @@ class Bench {
       cost += session_.step_cost(
           {.tokens = batch, .logits = batch, .sequences = batch, .kv_length = options_.depth + i + 2});
     }
-    return row(fmt::format("tg{}{}", n, batch > 1 ? fmt::format("x{}", batch) : ""), static_cast<double>(n * batch),
-               seconds, cost);
+    Row r = row(fmt::format("tg{}{}", n, batch > 1 ? fmt::format("x{}", batch) : ""), static_cast<double>(n * batch),
+                seconds, cost);
+    r.step_us = static_cast<double>(batch) / r.tokens_per_s * 1e6;
+    r.predicted_us =
+        predict_us(*session_.last_plan(),
+                   {.tokens = batch, .logits = batch, .sequences = batch, .kv_length = options_.depth + n / 2 + 1});
+    return r;
   }
 
   /// What the shares are shares of, measured in this run; and of each row its limit_tflop_per_s.
@@ -181,6 +189,8 @@ void bench(const BenchArguments& options) {
                       {"share_of_limit", r.share_of_limit},
                       {"limit_gb_per_s", run.limit_gb_per_s()},
                       {"limit_tflop_per_s", r.limit_tflop_per_s},
+                      {"step_us", r.step_us},
+                      {"predicted_us", r.predicted_us},
                       {"first_token_s", run.first_token_s()}});
     }
     fmt::print("{}\n", list.dump(2));
@@ -193,8 +203,10 @@ void bench(const BenchArguments& options) {
     }
     fmt::print("first token {:.2f} s after the start; limits measured in this run: reads {:.2f} GB/s",
                run.first_token_s(), run.limit_gb_per_s());
-    for (const Row& r : rows)
+    for (const Row& r : rows) {
       fmt::print("; {}: {} arithmetic {:.3f} TFLOP/s", r.test, name_of(r.arithmetic), r.limit_tflop_per_s);
+      if (r.step_us > 0) fmt::print(", a step {:.1f} us, predicted {:.1f}", r.step_us, r.predicted_us);
+    }
     fmt::print("\n");
   }
 }
