@@ -30,7 +30,7 @@ class Trace {
 
   /// False if the file cannot be written.
   bool write_chrome(const std::string& path) const;
-  /// By op and kernel: calls, time, GB/s, GFLOP/s, share of the limit; and by runs the share of gaps between kernels.
+  /// By op and kernel: calls, time, GB/s, GFLOP/s, share of the limit; and a run's time as one.
   std::string table() const;
 
  private:
