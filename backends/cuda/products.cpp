@@ -16,8 +16,6 @@ namespace {
 
 /// Row norms and activations hold a row in shared memory.
 constexpr int64_t kLongestRow = 56 * 1024;
-/// The longest row that every block of a product of one token norms for itself.
-constexpr int64_t kOwnRow = 16 * 1024;
 /// Up to here f16 weights are not worth activations in f16.
 constexpr int64_t kFewest = 4;
 /// The f16 copy of a weight is made a panel of rows at a time.
@@ -30,17 +28,6 @@ const void* half_of(const Tensor& weight, Steps& steps) {
   if (weight.type.dtype == quant::f16) return weight.data;
   const auto& cuda = static_cast<CudaSteps&>(steps);
   return cuda.copies().get(weight, cuda.stream());
-}
-
-/// Why gemv cannot take the rows of a weight, if it cannot.
-std::optional<std::string> refuses_rows(std::span<const TensorType> blocks) {
-  for (const TensorType& block : blocks) {
-    const int64_t rows = block.shape[0];
-    if (blocks.size() == 1 ? rows < kGemvRows : rows % kGemvRows != 0) {
-      return fmt::format("{} rows in one of {} blocks", rows, blocks.size());
-    }
-  }
-  return std::nullopt;
 }
 
 }  // namespace
@@ -97,22 +84,19 @@ std::optional<std::string> refuses_weights(const Match& match, std::initializer_
   bool gemv = true;  // whether that could
   for (const size_t slot : slots) {
     const auto types = match.types(slot);
-    if (products == Products::gemv || products == Products::int8) {
-      if (auto reason = refuses_rows(types)) return reason;
-    }
     if (types.size() > kMaxBlocks) return fmt::format("{} row blocks are more than {}", types.size(), kMaxBlocks);
     for (const TensorType& type : types) {
       const int64_t k = type.shape[1];
       if (!reads_type(type.dtype->id)) return fmt::format("it cannot read {}", type.dtype.name());
       if (k > kLongestRow) return fmt::format("rows of {} elements are longer than {}", k, kLongestRow);
       const bool reads = products == Products::gemv     ? gemv_reads(type.dtype->id, k)
-                         : products == Products::int8   ? skinny_reads(type.dtype->id, k) && k <= kOwnRow
+                         : products == Products::int8   ? skinny_reads(type.dtype->id, k) && k <= kInt8OwnRow
                          : products == Products::skinny ? skinny_reads(type.dtype->id, k)
                                                         : true;
       if (!reads) return fmt::format("it cannot read rows of {} elements of {}", k, type.dtype.name());
       if (products == Products::half && k % 8 != 0)
         return fmt::format("rows of {} elements are not a multiple of 8", k);
-      gemv &= gemv_reads(type.dtype->id, k) && !refuses_rows(types);
+      gemv &= gemv_reads(type.dtype->id, k);
     }
   }
   if (products == Products::half && gemv && tokens <= kFewest) return fmt::format("{} tokens are few", tokens);
@@ -137,7 +121,8 @@ Activations Activations::make(Products products, std::byte* memory, NormArgs nor
   const int64_t tokens = norm.tokens.capacity;
   const bool passes = norm.norm == Norm::none && norm.residual == nullptr && norm.bias == nullptr;
   if (passes && reads_f32(products)) return {.x = norm.x};
-  if (is_few(products) && tokens == 1 && norm.d <= kOwnRow) return {.prologue = norm};
+  if (is_few(products) && tokens == 1 && norm.d <= (reads_f32(products) ? kGemvOwnRow : kInt8OwnRow))
+    return {.prologue = norm};
   Activations made{.x = norm.out};
   if (products == Products::skinny) norm.fragments = made.fragments = FragmentRows::at(memory, tokens, norm.d);
   if (products == Products::half) norm.f16 = made.f16 = F16Rows::at(memory, tokens, norm.d);

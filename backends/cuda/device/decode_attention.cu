@@ -132,18 +132,18 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
   using F = Form<kD, Block>;
   using Element = typename F::Element;
   constexpr unsigned kStep = F::kWarps * kTile;
-  extern __shared__ __align__(16) unsigned char memory[];   // rings, then the warps' sums of values
-  __shared__ float queries[kHeads][kD], own[2][kD];         // own: the key and value of the one token
+  extern __shared__ __align__(16) unsigned char memory[];  // rings, then the warps' sums of values
+  __shared__ __align__(16) float raw[kHeads + 2][kD];      // queries, then the key and value of the one token
+  __shared__ float2 rotations[kD / 2];
   __shared__ __align__(16) Block stored[2][F::kRowBlocks];  // the same as they are cached
   __shared__ Seen warps_saw[F::kWarps][kHeads];
   __shared__ bool is_last;
-  let_next_start();
   const int64_t t = blockIdx.y;
   // Positions and page tables are inputs of the step: nothing of the step before this kernel writes them.
-  if (t >= rows_of(a.tokens)) return wait_for_previous();
+  if (t >= rows_of(a.tokens)) return begin_after_previous();
   const unsigned split = blockIdx.z;
   const Part part = part_of(a, t, split);
-  if (split >= part.n_splits) return wait_for_previous();
+  if (split >= part.n_splits) return begin_after_previous();
   const unsigned tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   const int each = a.n_head / a.n_kv_head, groups = (each + kHeads - 1) / kHeads;
   const int kv_head = static_cast<int>(blockIdx.x) / groups, group = static_cast<int>(blockIdx.x) % groups;
@@ -171,25 +171,41 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
   };
 
   // Keys of steps before this one may be asked for already; the one token's own comes from `stored`.
-  if (!a.appends) wait_for_previous();
+  if (!a.appends) begin_after_previous();
   unsigned j = part.first + warp * kTile;
 #pragma unroll
   for (unsigned s = 0; s < F::kStages; ++s) fetch(s, j + s * kStep, row_of(j + s * kStep));
   int64_t ahead = row_of(j + F::kStages * kStep);
   bool patches = false;
+  float(*const queries)[kD] = raw;
   if (a.appends) {
-    wait_for_previous();
+    const auto rotate = [&] {
+      for (int p = static_cast<int>(tid); p < a.rotary_dim / 2; p += F::kWarps * 32)
+        rotations[p] = rotation_of(a, t, p);
+    };
+    if (a.rotary != 0 && a.rope_factors == nullptr) rotate();
+    begin_after_previous();
+    if (a.rotary != 0 && a.rope_factors != nullptr) rotate();
     const bool has_own = split == part.n_splits - 1;
-    for (int i = static_cast<int>(warp); i < kHeads + (has_own ? 2 : 0); i += F::kWarps) {
-      if (i < heads) {
-        make_head(a, t, first_head + i, queries[i]);
-      } else if (i >= kHeads) {
-        float* head = own[i - kHeads];
-        const bool is_k = i == kHeads;
-        make_head(a, t, a.n_head + (is_k ? 0 : a.n_kv_head) + kv_head, head);
-        if (group == 0) keep_head<Block>(a, t, kv_head, is_k, head);
-        for (unsigned b = lane; b < F::kRowBlocks; b += 32) stored[i - kHeads][b].encode(head + b * Block::kElems);
-      }
+    const int n_made = heads + (has_own ? 2 : 0);
+    /// Of the i-th that this block makes: its number in the row of qkv, and where it goes.
+    const auto number = [&](int i) {
+      return i < heads ? first_head + i : a.n_head + (i - heads) * a.n_kv_head + kv_head;
+    };
+    const auto place = [&](int i) { return raw[i < heads ? i : kHeads + i - heads]; };
+    for (int i = static_cast<int>(tid); i < n_made * (kD / 4); i += F::kWarps * 32) {
+      const int head = i / (kD / 4), c = i % (kD / 4) * 4;
+      *reinterpret_cast<float4*>(place(head) + c) =
+          *reinterpret_cast<const float4*>(heads_of(a, t) + static_cast<int64_t>(number(head)) * kD + c);
+    }
+    __syncthreads();
+    for (int i = static_cast<int>(warp); i < n_made; i += F::kWarps) {
+      float* head = place(i);
+      make_head(a, t, number(i), head, head, [&](int p) { return rotations[p]; });
+      if (i < heads) continue;
+      const bool is_k = i == heads;
+      if (group == 0) keep_head<Block>(a, t, kv_head, is_k, head);
+      for (unsigned b = lane; b < F::kRowBlocks; b += 32) stored[i - heads][b].encode(head + b * Block::kElems);
     }
     if (has_own && part.last > part.first) {
       const int64_t slot = a.slots[t];
@@ -382,16 +398,6 @@ bool with_form(uint32_t cache_type, int64_t d, Call&& call) {
   return found;
 }
 
-/// Shared memory that one block takes of an SM's, in percent. Left to itself the driver makes room for as many blocks
-/// as fit, and what the products around this kernel keep in L1 is lost each time.
-int share_of_one(int bytes) {
-  constexpr int kReserved = 1024;  // by the driver, a block
-  int device = 0, most = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
-  return most > 0 ? (100 * (bytes + kReserved) + most - 1) / most : cudaSharedmemCarveoutDefault;
-}
-
 int groups_of(int n_head, int n_kv_head) { return n_kv_head * ((n_head / n_kv_head + kHeads - 1) / kHeads); }
 
 }  // namespace
@@ -420,8 +426,7 @@ void launch_decode(const AttentionArgs& args, cudaStream_t stream) {
   with_form(a.cache_type, a.d, [&]<typename F, int kD, typename Block>(F, std::integral_constant<int, kD>, Block) {
     constexpr int kShared = static_cast<int>(F::kWarps) * F::kWarpBytes;
     cudaFuncSetAttribute(decode<kD, Block>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
-    // Products of several tokens want no L1 but all of the shared memory themselves.
-    const int share = a.tokens.capacity == 1 ? share_of_one(kShared) : int{cudaSharedmemCarveoutMaxShared};
+    const int share = int{cudaSharedmemCarveoutMaxShared};
     launch_dependent(decode<kD, Block>, grid, dim3(F::kWarps * 32), LaunchShared{kShared, share}, stream, a);
   });
 }

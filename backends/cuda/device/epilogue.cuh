@@ -25,17 +25,31 @@ __device__ inline float biased(const GemvWeights& w, int64_t row, float v) {
   return bias != nullptr ? v + bias[at.row] : v;
 }
 
+/// What is added to a finished dot product: loaded before it is, so that nothing waits for it.
+struct Terms {
+  float bias = 0, gate_bias = 0, residual = 0;
+};
+template <bool kGated>
+__device__ Terms terms_of(const GemvArgs& a, int64_t t, int64_t row) {
+  Terms terms;
+  const auto bias_of = [&](int64_t r) {
+    const Place at = place_of(a.weights, r);
+    const float* bias = a.weights.bias[at.block];
+    return bias != nullptr ? bias[at.row] : 0.0f;
+  };
+  terms.bias = bias_of(row);
+  if (kGated) terms.gate_bias = bias_of(row + a.weights.begin[a.weights.n_blocks] / 2);
+  if (a.adds) terms.residual = residual_of(a.residual, t, row, a.y_stride);
+  return terms;
+}
+
 /// y[t, row] from the dot product of that row and, gated, of row + n_out: a sum of its own, `gate`.
 template <bool kGated>
-__device__ __noinline__ void store(const GemvArgs& a, int64_t t, int64_t row, float v, float gate) {
+__device__ void store(const GemvArgs& a, int64_t t, int64_t row, float v, float gate, const Terms& terms) {
   float y;
-  if constexpr (kGated) {
-    const int64_t n_out = a.weights.begin[a.weights.n_blocks] / 2;
-    y = apply_gated(a.act, biased(a.weights, row, v), biased(a.weights, row + n_out, gate), a.alpha, a.limit);
-  } else {
-    y = apply(a.act, biased(a.weights, row, v));
-  }
-  a.y[t * a.y_stride + row] = a.adds ? y + residual_of(a.residual, t, row, a.y_stride) : y;
+  if constexpr (kGated) y = apply_gated(a.act, v + terms.bias, gate + terms.gate_bias, a.alpha, a.limit);
+  else y = apply(a.act, v + terms.bias);
+  a.y[t * a.y_stride + row] = y + terms.residual;
 }
 
 }  // namespace weft::cuda

@@ -12,7 +12,8 @@ namespace weft::cuda {
 /// Row t of y = norm(x + residual + bias) by all threads of the block: write(column, y) for every run of kRun columns,
 /// y being float[kRun]. a.sum and a.out are written if `keeps`. a.d: a multiple of kRun, kRun of 4. The first kTurns
 /// runs of a thread stay in registers, others are read again.
-template <int kRun, int kTurns, typename Write>
+/// Without kNorms a.norm is none.
+template <int kRun, int kTurns, bool kNorms = true, typename Write>
 __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) {
   const unsigned d = static_cast<unsigned>(a.d), step = blockDim.x * kRun;
   using Run = float[kRun];
@@ -40,12 +41,18 @@ __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) 
     if (a.residual != nullptr) add(a.residual + t * d);
     if (a.bias != nullptr) add(a.bias);
   };
-  Run held[kTurns];
+  Run held[kTurns], first_gamma, first_beta = {};  // asked for together
 #pragma unroll
   for (unsigned h = 0; h < kTurns; ++h) {
     const unsigned i = h * step + threadIdx.x * kRun;
     if (i < d) read_sum(i, held[h]);
   }
+  const auto read_scales = [&](unsigned i, Run& gamma, Run& beta) {
+    read(a.gamma, i, gamma);
+    if (a.beta != nullptr) read(a.beta, i, beta);
+  };
+  if (kNorms && a.norm != Norm::none && threadIdx.x * kRun < d)
+    read_scales(threadIdx.x * kRun, first_gamma, first_beta);
   const auto each = [&](auto use) {
 #pragma unroll
     for (unsigned h = 0; h < kTurns; ++h) {
@@ -61,7 +68,7 @@ __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) 
   };
 
   float mean = 0, scale = 1;
-  if (a.norm != Norm::none) {
+  if (kNorms && a.norm != Norm::none) {
     float sum = 0;
     if (a.norm == Norm::layer) {  // two passes: the variance of what is nearly constant
       each([&](unsigned, const Run& v) {
@@ -82,12 +89,18 @@ __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) 
     Run y;
 #pragma unroll
     for (int c = 0; c < kRun; ++c) y[c] = v[c];
-    if (a.norm != Norm::none) {
-      Run gamma, beta = {};
-      read(a.gamma, i, gamma);
-      if (a.beta != nullptr) read(a.beta, i, beta);
+    if (kNorms && a.norm != Norm::none) {
+      const auto by = [&](const Run& gamma, const Run& beta) {
 #pragma unroll
-      for (int c = 0; c < kRun; ++c) y[c] = (y[c] - mean) * scale * gamma[c] + beta[c];
+        for (int c = 0; c < kRun; ++c) y[c] = (y[c] - mean) * scale * gamma[c] + beta[c];
+      };
+      if (i < step) {
+        by(first_gamma, first_beta);
+      } else {
+        Run gamma, beta = {};
+        read_scales(i, gamma, beta);
+        by(gamma, beta);
+      }
     }
     if (keeps && a.out != nullptr) keep(a.out + t * d, i, y);
     write(i, y);

@@ -57,9 +57,9 @@ inline GemvArgs tokens_from(const GemvArgs& args, int64_t t, int64_t n) {
 /// Plain weights by f32 activations, kGemvTokens at a time; and quantized ones, in the types and layouts of skinny.h,
 /// by one token's activations in 8 bits.
 bool gemv_reads(uint32_t type, int64_t k);
-/// A warp's rows are neighbours in one block: a weight is one block of at least so many rows, or blocks of multiples of
-/// so many.
-constexpr int64_t kGemvRows = 4;
+/// The longest row that every block of a product of one token norms for itself: it has room in every GPU's shared
+/// memory.
+constexpr int64_t kGemvOwnRow = 8 * 1024, kInt8OwnRow = 16 * 1024;
 void launch_gemv(const GemvArgs& args, cudaStream_t stream);
 
 }  // namespace weft::cuda

@@ -7,19 +7,34 @@
 
 namespace weft::cuda {
 
-/// Head `head` of token t's row of qkv (q heads, then k heads, then v heads), normed and rotated, by a warp.
-__device__ __noinline__ inline void make_head(const AttentionArgs& a, int64_t t, int head, float* to) {
+/// Cosine and sine of what pair p of token t's heads is rotated by. Frequency and angle are rounded to f32, as models
+/// were trained.
+__device__ inline float2 rotation_of(const AttentionArgs& a, int64_t t, int p) {
+  float frequency = a.frequencies[p];
+  if (a.rope_factors != nullptr) frequency /= a.rope_factors[p];
+  const float angle = static_cast<float>(a.positions[t]) * frequency;
+  return {cosf(angle) * a.rope_attn_scale, sinf(angle) * a.rope_attn_scale};
+}
+
+/// Token t's row of qkv: q heads, then k heads, then v heads.
+__device__ inline const float* heads_of(const AttentionArgs& a, int64_t t) {
+  return a.qkv + t * (a.n_head + 2 * a.n_kv_head) * a.d;
+}
+
+/// Head `head` of token t, which is at `from`, normed and rotated, by a warp; `from` may be `to`. rotation(p): as
+/// rotation_of gives it.
+template <typename Rotation>
+__device__ void make_head(const AttentionArgs& a, int64_t t, int head, const float* from, float* to,
+                          Rotation rotation) {
   const int lane = threadIdx.x % 32;
   const bool is_q = head < a.n_head, is_k = !is_q && head < a.n_head + a.n_kv_head;
   const int own = is_q ? head : is_k ? head - a.n_head : head - a.n_head - a.n_kv_head;
-  const float* row = a.qkv + t * (a.n_head + 2 * a.n_kv_head) * a.d;
-  const float* from = row + static_cast<int64_t>(head) * a.d;
   const float* gamma = is_q ? a.q_gamma : is_k ? a.k_gamma : nullptr;
   float scale = 1;
   if (gamma != nullptr) {
     const bool whole = is_q ? a.q_gamma_row : a.k_gamma_row;
     const int heads = is_q ? a.n_head : a.n_kv_head;
-    const float* begin = whole ? row + (is_q ? 0 : static_cast<int64_t>(a.n_head) * a.d) : from;
+    const float* begin = whole ? heads_of(a, t) + (is_q ? 0 : static_cast<int64_t>(a.n_head) * a.d) : from;
     const int64_t length = whole ? static_cast<int64_t>(heads) * a.d : a.d;
     float squares = 0;
     for (int64_t e = lane; e < length; e += 32) squares += begin[e] * begin[e];
@@ -31,18 +46,18 @@ __device__ __noinline__ inline void make_head(const AttentionArgs& a, int64_t t,
   if ((is_q || is_k) && a.rotary != 0) {
     const int half = a.rotary_dim / 2;
     for (int p = lane; p < half; p += 32) {
-      // Frequency and angle are rounded to f32, as models were trained.
-      float frequency = a.frequencies[p];
-      if (a.rope_factors != nullptr) frequency /= a.rope_factors[p];
-      const float angle = static_cast<float>(a.positions[t]) * frequency;
-      const float c = cosf(angle) * a.rope_attn_scale, s = sinf(angle) * a.rope_attn_scale;
+      const float2 by = rotation(p);
       float &x = to[a.rotary == 1 ? p : 2 * p], &y = to[a.rotary == 1 ? p + half : 2 * p + 1];
       const float first = x, second = y;
-      x = first * c - second * s;
-      y = second * c + first * s;
+      x = first * by.x - second * by.y;
+      y = second * by.x + first * by.y;
     }
   }
   __syncwarp();
+}
+__device__ __noinline__ inline void make_head(const AttentionArgs& a, int64_t t, int head, float* to) {
+  make_head(a, t, head, heads_of(a, t) + static_cast<int64_t>(head) * a.d, to,
+            [&](int p) { return rotation_of(a, t, p); });
 }
 
 /// A made k or v head of token t into its cache, by a warp.

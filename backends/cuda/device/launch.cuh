@@ -3,6 +3,8 @@
 
 #include <cuda_runtime.h>
 
+#include <utility>
+
 #include "backends/cuda/device/extent.h"
 
 namespace weft::cuda {
@@ -27,6 +29,13 @@ inline int sm_count() {
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
   return sms;
+}
+
+/// f(i) for i in [0, n), each a constant.
+template <int n, typename Call>
+__device__ void for_each(Call&& call) {
+  [&]<int... i>(std::integer_sequence<int, i...>) { (call(std::integral_constant<int, i>{}), ...); }
+  (std::make_integer_sequence<int, n>{});
 }
 
 __device__ inline int64_t thread_index() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }

@@ -23,6 +23,14 @@ __device__ inline void wait_for_previous() {
 #endif
 }
 
+/// Both, for a kernel that asks for weights first: the next kernel's blocks come when those of the kernel before are
+/// all gone, so that an SM gets one of each. Let in sooner they fill what is free first, two an SM, and the others
+/// wait.
+__device__ inline void begin_after_previous() {
+  wait_for_previous();
+  let_next_start();
+}
+
 /// What a launch wants beside its grid. A kernel's own attribute would hold for all its launches.
 struct LaunchShared {
   size_t bytes;          // dynamic shared memory, a block

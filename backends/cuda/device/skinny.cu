@@ -1,7 +1,7 @@
 // A warp multiplies tiles of 16 rows by 256 columns: lane 4 g + t takes columns [64 t, 64 t + 64) of rows g and g + 8,
 // unpacks them to f16 in registers, and so holds what mma.m16n8k16 wants of them for 16 steps. The warps of a block
-// share out the columns of a task's rows and add up their parts in order. For what staged.h does not take: single tokens,
-// rows of odd lengths, older devices.
+// share out the columns of a task's rows and add up their parts in order. For what staged.h does not take: single
+// tokens, rows of odd lengths, older devices.
 #include "backends/cuda/device/skinny.h"
 
 #include <cuda_fp16.h>
@@ -64,6 +64,11 @@ struct Row {
     return piece;
   }
 };
+
+template <bool kGated>
+__device__ __noinline__ void store_far(const GemvArgs& a, int64_t t, int64_t row, float v, float gate) {
+  store<kGated>(a, t, row, v, gate, terms_of<kGated>(a, t, row));
+}
 
 template <typename F, int kTiles>
 struct Stage {
@@ -204,7 +209,7 @@ __global__ void __launch_bounds__(kWarps * 32, (kResident<F, kN, kTiles>))
         if (kGated) gate += from[i * kPart + kTileRows * kColumns];
       }
       const float unscale = share.prologue ? own_unscale : a.fragments.unscale[token];
-      store<kGated>(a, token, row, v * unscale, gate * unscale);
+      store_far<kGated>(a, token, row, v * unscale, gate * unscale);
     }
     parity ^= 1;
   };

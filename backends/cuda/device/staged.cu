@@ -6,8 +6,6 @@
 // weight, 1.5 for 32 at 4.2: gate and up of 8B.
 #include "backends/cuda/device/staged.h"
 
-#include <utility>
-
 #include "backends/cuda/device/attention.h"
 #include "backends/cuda/device/bulk.cuh"
 #include "backends/cuda/device/formats.cuh"
@@ -96,13 +94,6 @@ struct Ring {
   static constexpr unsigned kFit = kSharedOfSm / kResident / kStage, kStages = kFit < 2 ? 2 : kFit > 4 ? 4 : kFit;
   static_assert(kWarps / kRowWarps<kN, kGated> * kN * 8 * Split::kSumStride * sizeof(float) <= kStage);
 };
-
-/// f(i) for i in [0, n), each a constant.
-template <int n, typename Call>
-__device__ void for_each(Call&& call) {
-  [&]<int... i>(std::integer_sequence<int, i...>) { (call(std::integral_constant<int, i>{}), ...); }
-  (std::make_integer_sequence<int, n>{});
-}
 
 /// The planes of each row block as the copy engine takes them.
 template <typename F>
