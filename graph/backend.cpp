@@ -1,6 +1,21 @@
 #include "graph/backend.h"
 
+#include <chrono>
+
 namespace weft {
+
+void Backend::copy(int device, std::byte* to, const std::byte* from, size_t bytes) {
+  std::vector<std::byte> host(bytes);
+  read(device, host.data(), from, bytes);
+  write(device, to, host.data(), bytes);
+}
+
+double Segment::timed_launch() {
+  const auto start = std::chrono::steady_clock::now();
+  launch();
+  wait();
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+}
 
 Buffer::~Buffer() {
   if (backend_ != nullptr) backend_->release(device_, data_, bytes_);

@@ -102,15 +102,19 @@ inline int64_t live_rows(const TensorType& type, const int32_t* live) {
 class Steps {
  public:
   virtual ~Steps() = default;
+  std::string name;  // of what is prepared, for profilers
 };
 
 /// Work that was prepared once and is replayed for every token.
 class Segment {
  public:
   virtual ~Segment() = default;
-  /// Starts the work; what it writes is visible after wait().
+  /// Starts the work. What is launched, written and read on one device happens in that order; the host that looks at
+  /// the device by itself waits first.
   virtual void launch() = 0;
   virtual void wait() = 0;
+  /// Launches and waits. Microseconds that took, on the device alone if it can tell.
+  virtual double timed_launch();
   /// What it is made of, for WEFT_DEBUG=2: "96 phases, 81 barriers".
   virtual std::string describe() const { return {}; }
 };
@@ -151,6 +155,15 @@ class Backend {
   virtual void write(int device, std::byte* to, const void* from_host, size_t bytes) = 0;
   virtual void read(int device, void* to_host, const std::byte* from, size_t bytes) = 0;
   virtual void clear(int device, std::byte* to, size_t bytes) = 0;
+  /// As read(), but it may return before the copy is done: wait() for a mark made afterwards.
+  virtual void start_read(int device, void* to_host, const std::byte* from, size_t bytes) {
+    read(device, to_host, from, bytes);
+  }
+  /// From one place of a device to another; they do not overlap.
+  virtual void copy(int device, std::byte* to, const std::byte* from, size_t bytes);
+  /// A point in the order of a device's work, and waiting until all before it is done. Old marks stay good.
+  virtual uint64_t mark(int /*device*/) { return 0; }
+  virtual void wait(int /*device*/, uint64_t /*mark*/) {}
   /// Memory of the host that read() copies to fastest, for what is read every step.
   virtual std::pmr::memory_resource& host_memory() { return *std::pmr::new_delete_resource(); }
 

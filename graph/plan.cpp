@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "graph/passes/passes.h"
 #include "graph/size_text.h"
 
 namespace weft {
@@ -26,6 +27,26 @@ std::string_view region_name(ValueSlot::Region region) {
 }
 
 }  // namespace
+
+double predict_us(const Plan& plan, const Workload& live) {
+  double total = 0;
+  for (const Step& step : plan.steps) {
+    if (step.once) continue;
+    Cost cost;
+    for (const NodeId id : step.match.nodes) {
+      const Node& node = plan.graph->node(id);
+      cost += node.op->cost(node.attrs.get(), node.in.map([](const Value& v) { return v.type(); }), node.out, live);
+    }
+    total += predict_us(cost, plan.devices[static_cast<size_t>(step.device)].info(), step.kernel->arithmetic);
+  }
+  for (const SegmentPlan& segment : plan.segments) {
+    for (const Copy& copy : segment.copies) {
+      total += passes::transfer_us(live_bytes(copy.value.type(), live), plan.devices[static_cast<size_t>(copy.from)],
+                                   plan.devices[static_cast<size_t>(copy.to)]);
+    }
+  }
+  return total;
+}
 
 std::string dump_plan(const Plan& plan) {
   const Graph& graph = *plan.graph;

@@ -84,6 +84,7 @@ struct Plan {
 
   struct DeviceBytes {
     size_t arena = 0, constant = 0, state = 0;
+    size_t head = 0;    // of the arena: the live counts and the inputs, which the host writes before each run
     size_t mapped = 0;  // weights read where the file is mapped: their pages come and go
     size_t copied = 0;  // weights packed or uploaded
     /// What the device must have free.
@@ -98,6 +99,9 @@ struct Plan {
 
 /// The first bytes of every arena (of a device that does something): int32 [tokens, logit rows] live in this run.
 inline constexpr size_t kLiveBytes = 2 * sizeof(int32_t);
+
+/// The same for a step as `live`, by what is known of the devices now: they may have been measured since.
+double predict_us(const Plan& plan, const Workload& live);
 
 std::string dump_plan(const Plan& plan);
 std::string dump_memory(const Plan& plan);

@@ -39,6 +39,17 @@ Runner::Runner(Plan plan, Runtime& runtime, Memory& memory, bool observable, Ste
     const Device& device = plan_.devices[d];
     const size_t bytes = plan_.bytes[d].constant;
     constants_.push_back(bytes > 0 ? device.backend->allocate(device.index, bytes) : Buffer());
+    heads_.emplace_back(plan_.bytes[d].arena > 0 ? plan_.bytes[d].head : 0);
+  }
+  for (NodeId id = 0; id < plan_.graph->size(); ++id) {
+    const InputOp* op = plan_.graph->node(id).as<InputOp>();
+    if (op == nullptr) continue;
+    Input& input = inputs_.emplace_back(op->label, op->type.bytes());
+    for (const auto& slots : plan_.slots) {
+      const ValueSlot& slot = slots[plan_.graph->index({plan_.graph.get(), id, 0})];
+      const bool read = slot.region == ValueSlot::Region::arena;
+      input.offset.push_back(read ? std::optional(slot.offset) : std::nullopt);
+    }
   }
   arenas_.resize(plan_.devices.size());
   bind();
@@ -83,10 +94,13 @@ Tensor Runner::tensor_of(Value value, int device, const Layout* layout) {
   return {value.type(), address_of(value, device), nullptr};
 }
 
-void Runner::bind_segment(const SegmentPlan& segment, std::span<const size_t> steps) {
+Runner::Bound Runner::bind_segment(const SegmentPlan& segment, std::span<const size_t> steps) {
   const Device& device = plan_.devices[static_cast<size_t>(segment.device)];
   std::byte* arena = arenas_[static_cast<size_t>(segment.device)];
   std::unique_ptr<Steps> recorded = device.backend->begin(device.index);
+  const Node& first = plan_.steps[steps.front()].match.node();
+  recorded->name =
+      steps.size() == 1 ? plan_.graph->where(first) : fmt::format("step of up to {} tokens", plan_.workload.tokens);
   for (const size_t s : steps) {
     const Step& step = plan_.steps[s];
     Call call{.match = step.match,
@@ -117,18 +131,7 @@ void Runner::bind_segment(const SegmentPlan& segment, std::span<const size_t> st
     if (step.workspace_bytes > 0) call.workspace = arena + step.workspace_offset;
     step.kernel->prepare(call, *recorded);
   }
-  bound_.push_back({&segment, {steps.begin(), steps.end()}, device.backend->finish(std::move(recorded))});
-}
-
-/// Says what the segment is when its steps run as one; observed, each runs alone.
-void Runner::describe(const SegmentPlan& segment) {
-  if (runtime_.env().debug < 2) return;
-  bind_segment(segment, segment.steps);
-  const std::string text = bound_.back().work->describe();
-  bound_.pop_back();
-  if (text.empty()) return;
-  fmt::print(stderr, "weft: plan of {} tokens on {}: {} steps, {}\n", plan_.workload.tokens,
-             plan_.devices[static_cast<size_t>(segment.device)].info().name, segment.steps.size(), text);
+  return {&segment, {steps.begin(), steps.end()}, device.backend->finish(std::move(recorded))};
 }
 
 void Runner::bind() {
@@ -140,15 +143,24 @@ void Runner::bind() {
     }
   } while (bound_generation_ != memory_.generation);
   bound_.clear();
+  whole_.clear();
+  const Env& env = runtime_.env();
   for (const SegmentPlan& segment : plan_.segments) {
-    if (observed_ && !segment.once) {
-      describe(segment);
-      for (size_t i = 0; i < segment.steps.size(); ++i) bind_segment(segment, std::span(segment.steps).subspan(i, 1));
-    } else {
-      bind_segment(segment, segment.steps);
+    if (!observed_ || segment.once) {
+      bound_.push_back(bind_segment(segment, segment.steps));
+      continue;
     }
+    for (size_t i = 0; i < segment.steps.size(); ++i) {
+      bound_.push_back(bind_segment(segment, std::span(segment.steps).subspan(i, 1)));
+    }
+    if (env.debug < 2 || env.check_ref || env.check_nan || observer_ != nullptr) continue;
+    whole_.push_back(bind_segment(segment, segment.steps));
+    const std::string text = whole_.back().work->describe();
+    if (text.empty()) continue;
+    fmt::print(stderr, "weft: plan of {} tokens on {}: {} steps, {}\n", plan_.workload.tokens,
+               plan_.devices[static_cast<size_t>(segment.device)].info().name, segment.steps.size(), text);
   }
-  write_live(plan_.workload);
+  write_head(plan_.workload);
   for (Bound& bound : bound_) {
     if (!bound.segment->once) continue;
     for (const Copy& c : bound.segment->copies) copy(c);
@@ -168,52 +180,76 @@ void Runner::copy(const Copy& c) {
 }
 
 bool Runner::reads_input(std::string_view name) const {
-  return std::ranges::any_of(plan_.graph->nodes(), [&](const Node& node) {
-    const InputOp* input = node.as<InputOp>();
-    return input != nullptr && input->label == name;
-  });
+  return std::ranges::find(inputs_, name, &Input::name) != inputs_.end();
 }
 
-void Runner::write(std::string_view input, const void* data, size_t bytes) {
-  if (bound_generation_ != memory_.generation) bind();
-  for (NodeId id = 0; id < plan_.graph->size(); ++id) {
-    const InputOp* op = plan_.graph->node(id).as<InputOp>();
-    if (op == nullptr || op->label != input) continue;
-    require(bytes <= op->type.bytes(), "input {} holds {} bytes, given {}", input, op->type.bytes(), bytes);
-    const Value value{plan_.graph.get(), id, 0};
-    for (size_t d = 0; d < plan_.devices.size(); ++d) {
-      if (plan_.slots[d][plan_.graph->index(value)].region == ValueSlot::Region::none) continue;
-      plan_.devices[d].backend->write(plan_.devices[d].index, address_of(value, static_cast<int>(d)), data, bytes);
-    }
-    return;
+void Runner::write(std::string_view name, const void* data, size_t bytes) {
+  const auto input = std::ranges::find(inputs_, name, &Input::name);
+  require(input != inputs_.end(), "the plan has no input {}", name);
+  require(bytes <= input->bytes, "input {} holds {} bytes, given {}", name, input->bytes, bytes);
+  for (size_t d = 0; d < heads_.size(); ++d) {
+    if (input->offset[d] && bytes > 0) std::memcpy(heads_[d].data() + *input->offset[d], data, bytes);
   }
-  fail("the plan has no input {}", input);
 }
 
-void Runner::write_live(const Workload& live) {
+/// The live counts and all inputs, in one copy to a device.
+void Runner::write_head(const Workload& live) {
   const int32_t counts[2] = {static_cast<int32_t>(live.tokens), static_cast<int32_t>(live.logits)};
+  static_assert(sizeof(counts) == kLiveBytes);
   for (size_t d = 0; d < plan_.devices.size(); ++d) {
     if (arenas_[d] == nullptr) continue;
-    plan_.devices[d].backend->write(plan_.devices[d].index, arenas_[d], counts, kLiveBytes);
+    std::memcpy(heads_[d].data(), counts, kLiveBytes);
+    plan_.devices[d].backend->write(plan_.devices[d].index, arenas_[d], heads_[d].data(), heads_[d].size());
   }
 }
 
 void Runner::run(const Workload& live) {
   if (bound_generation_ != memory_.generation) bind();
-  write_live(live);
+  write_head(live);
   if (observed_) {
     run_observed(live);
     return;
   }
+  launch();
+}
+
+void Runner::launch() {
   for (Bound& bound : bound_) {
     for (const Copy& c : bound.segment->copies) copy(c);
     bound.work->launch();
-    bound.work->wait();
   }
+}
+
+bool Runner::can_follow() const {
+  if (bound_generation_ != memory_.generation || observed_ || bound_.size() != 1) return false;
+  return !plan_.devices[static_cast<size_t>(bound_.front().segment->device)].info().host_memory;
+}
+
+void Runner::follow(const Workload& live, std::string_view output, std::string_view input, size_t bytes) {
+  require(can_follow(), "the plan cannot follow its last run");
+  const auto to = std::ranges::find(inputs_, input, &Input::name);
+  require(to != inputs_.end() && bytes <= to->bytes, "the plan has no input {} of {} bytes", input, bytes);
+  write_head(live);
+  const auto [device, from] = output_at(output, bytes);
+  const auto d = static_cast<size_t>(bound_.front().segment->device);
+  if (to->offset[d]) device.backend->copy(device.index, arenas_[d] + *to->offset[d], from, bytes);
+  launch();
+}
+
+/// Before the steps alone, which then do the same once more: a run gives the same values and states however often.
+double Runner::run_whole() {
+  double time = 0;
+  for (Bound& bound : whole_) {
+    for (const Copy& c : bound.segment->copies) copy(c);
+    time += bound.work->timed_launch();
+  }
+  return time;
 }
 
 void Runner::run_observed(const Workload& live) {
   const Env& env = runtime_.env();
+  const double whole = run_whole();
+  double alone = 0;
   const SegmentPlan* current = nullptr;
   for (Bound& bound : bound_) {
     if (bound.segment != current) {
@@ -233,9 +269,8 @@ void Runner::run_observed(const Workload& live) {
                         }};
     if (observer_ != nullptr) observer_->before(view);
     const double start = runtime_.trace().now_us();
-    bound.work->launch();
-    bound.work->wait();
-    const double time = runtime_.trace().now_us() - start;
+    const double time = bound.work->timed_launch();
+    alone += time;
     if (check) check->after(live, env.check_ref);
     if (observer_ != nullptr) observer_->after(view);
     const Node& node = step.match.node();
@@ -255,6 +290,7 @@ void Runner::run_observed(const Workload& live) {
          .cost = cost,
          .limit_us = predict_us(cost, device.info(), step.kernel->arithmetic) - device.info().launch_us});
   }
+  if (!whole_.empty()) runtime_.trace().record_run(live.tokens, whole, alone);
 }
 
 namespace {
@@ -266,13 +302,28 @@ const Graph::Output& find_output(const Plan& plan, std::string_view name) {
 }
 }  // namespace
 
-void Runner::read(std::string_view output, void* data, size_t bytes) const {
+std::pair<const Device&, std::byte*> Runner::output_at(std::string_view output, size_t bytes) const {
   const Value value = find_output(plan_, output).value;
   require(bytes <= value.type().bytes(), "output {} holds {} bytes, asked for {}", output, value.type().bytes(), bytes);
-  const int device = plan_.node_device[static_cast<size_t>(value.node)];
-  const Device& at = plan_.devices[static_cast<size_t>(device)];
   require(bound_generation_ == memory_.generation, "output {}: the arena has moved since the plan ran", output);
-  at.backend->read(at.index, data, address_of(value, device), bytes);
+  const int device = plan_.node_device[static_cast<size_t>(value.node)];
+  return {plan_.devices[static_cast<size_t>(device)], address_of(value, device)};
+}
+
+void Runner::read(std::string_view output, void* data, size_t bytes) const {
+  const auto [device, from] = output_at(output, bytes);
+  device.backend->read(device.index, data, from, bytes);
+}
+
+uint64_t Runner::start_read(std::string_view output, void* data, size_t bytes) const {
+  const auto [device, from] = output_at(output, bytes);
+  device.backend->start_read(device.index, data, from, bytes);
+  return device.backend->mark(device.index);
+}
+
+void Runner::wait(std::string_view output, uint64_t mark) const {
+  const Device& device = output_at(output, 0).first;
+  device.backend->wait(device.index, mark);
 }
 
 const TensorType& Runner::output_type(std::string_view output) const { return find_output(plan_, output).value.type(); }

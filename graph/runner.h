@@ -23,35 +23,53 @@ class Runner {
   /// Whether the plan reads an input of that name (an input nothing needs is dropped).
   bool reads_input(std::string_view name) const;
 
-  /// Writes a graph input on every device that reads it. Throws Error on an unknown name or more bytes than its
-  /// capacity; fewer are legal (the rest keeps its bytes).
+  /// Sets a graph input for the runs to come. Throws Error on an unknown name or more bytes than its capacity; fewer
+  /// are legal (the rest keeps its bytes).
   void write(std::string_view input, const void* data, size_t bytes);
   template <typename T>
   void write(std::string_view input, std::span<const T> data) {
     write(input, data.data(), data.size_bytes());
   }
 
-  /// One step with `live.tokens` and `live.logits` rows live; the rest of `live` serves the trace.
+  /// Starts one step with `live.tokens` and `live.logits` rows live; the rest of `live` serves the trace.
   void run(const Workload& live);
 
-  /// Copies the first `bytes` of an output to the host.
+  /// Whether follow() can be called: all of the plan is on one device that works beside the host, its last run is still
+  /// there, and nobody watches.
+  bool can_follow() const;
+  /// As run(), with the first `bytes` of an input taken from an output of the last run, which may still be under way.
+  void follow(const Workload& live, std::string_view output, std::string_view input, size_t bytes);
+
+  /// Copies the first `bytes` of an output of the last run to the host.
   void read(std::string_view output, void* data, size_t bytes) const;
+  /// Starts that copy; wait() with the mark it returns.
+  uint64_t start_read(std::string_view output, void* data, size_t bytes) const;
+  void wait(std::string_view output, uint64_t mark) const;
   const TensorType& output_type(std::string_view output) const;
 
  private:
-  void bind();
-  void bind_segment(const SegmentPlan& segment, std::span<const size_t> steps);
-  void describe(const SegmentPlan& segment);
-  Tensor tensor_of(Value value, int device, const Layout* layout);
-  std::byte* address_of(Value value, int device) const;
-  void copy(const Copy& copy);
-  void write_live(const Workload& live);
-  void run_observed(const Workload& live);
-
   struct Bound {
     const SegmentPlan* segment;
     std::vector<size_t> steps;
     std::unique_ptr<Segment> work;
+  };
+
+  void bind();
+  Bound bind_segment(const SegmentPlan& segment, std::span<const size_t> steps);
+  double run_whole();
+  Tensor tensor_of(Value value, int device, const Layout* layout);
+  std::byte* address_of(Value value, int device) const;
+  void copy(const Copy& copy);
+  void write_head(const Workload& live);
+  void launch();
+  /// An output of at least `bytes`, where it is.
+  std::pair<const Device&, std::byte*> output_at(std::string_view output, size_t bytes) const;
+  void run_observed(const Workload& live);
+
+  struct Input {
+    std::string_view name;
+    size_t bytes;
+    std::vector<std::optional<size_t>> offset;  // in the arena, by device
   };
 
   Plan plan_;
@@ -62,7 +80,10 @@ class Runner {
   int bound_generation_ = -1;
   std::vector<std::byte*> arenas_;  // by device; null where the plan does nothing
   std::vector<Buffer> constants_;   // by device
+  std::vector<Input> inputs_;
+  std::vector<std::vector<std::byte>> heads_;  // by device: what the first bytes of its arena are to be
   std::vector<Bound> bound_;
+  std::vector<Bound> whole_;        // where the table is wanted: the segments once more, to be timed as one
   std::vector<std::byte> staging_;  // for copies between devices
 };
 

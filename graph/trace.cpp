@@ -27,6 +27,13 @@ double Trace::now_us() const {
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start_).count();
 }
 
+void Trace::record_run(int64_t tokens, double whole_us, double alone_us) {
+  Runs& runs = runs_[tokens];
+  ++runs.n;
+  runs.whole_us += whole_us;
+  runs.alone_us += alone_us;
+}
+
 bool Trace::write_chrome(const std::string& path) const {
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "w"), std::fclose);
   if (!file) return false;
@@ -68,6 +75,11 @@ std::string Trace::table() const {
     text += fmt::format("{:<36} {:>8} {:>12.1f} {:>6.1f}% {:>9.2f} {:>10.2f} {:>8.1f}%\n", name, row.calls, row.time_us,
                         100 * row.time_us / total_us, row.cost.bytes() / row.time_us / 1e3,
                         row.cost.flops / row.time_us / 1e3, 100 * row.limit_us / row.time_us);
+  }
+  for (const auto& [tokens, runs] : runs_) {
+    const double whole = runs.whole_us / runs.n, alone = runs.alone_us / runs.n;
+    text += fmt::format("{} runs of {} token{}: {:.1f} us as one, its kernels launched one by one {:.1f} us\n", runs.n,
+                        tokens, tokens == 1 ? "" : "s", whole, alone);
   }
   return text;
 }

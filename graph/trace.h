@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -24,15 +25,22 @@ class Trace {
   double now_us() const;
   void record(Event event) { events_.push_back(std::move(event)); }
   const std::vector<Event>& events() const { return events_; }
+  /// A run of a plan of so many tokens: as one, and the sum of its kernels, each alone.
+  void record_run(int64_t tokens, double whole_us, double alone_us);
 
   /// False if the file cannot be written.
   bool write_chrome(const std::string& path) const;
-  /// By op and kernel: calls, time, GB/s, GFLOP/s, share of the limit.
+  /// By op and kernel: calls, time, GB/s, GFLOP/s, share of the limit; and a run's time as one.
   std::string table() const;
 
  private:
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::vector<Event> events_;
+  struct Runs {
+    int n = 0;
+    double whole_us = 0, alone_us = 0;
+  };
+  std::map<int64_t, Runs> runs_;  // by tokens
 };
 
 }  // namespace weft

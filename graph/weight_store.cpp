@@ -1,5 +1,6 @@
 #include "graph/weight_store.h"
 
+#include <memory>
 #include <thread>
 
 namespace weft {
@@ -34,9 +35,9 @@ Tensor WeightStore::get(const Tensor& host, const Device& device, const Layout* 
       } else if (device.info().host_memory) {
         pack_parallel(*layout, host, buffer.data());
       } else {
-        std::vector<std::byte> packed(bytes);
-        pack_parallel(*layout, host, packed.data());
-        device.backend->write(device.index, buffer.data(), packed.data(), bytes);
+        const auto packed = std::make_unique_for_overwrite<std::byte[]>(bytes);  // touched first by those who pack
+        pack_parallel(*layout, host, packed.get());
+        device.backend->write(device.index, buffer.data(), packed.get(), bytes);
       }
     } catch (...) {
       copies_.erase(it);

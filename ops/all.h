@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/activation.h"
+#include "ops/candidates.h"
 #include "ops/catalogue.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
@@ -42,11 +43,12 @@ using AllOps = TypeList<
     MoeRoute,        //
     MoeExperts,      //
     // composites
-    LayerNorm,  //
-    RmsNorm,    //
-    Softmax,    //
-    Rope,       //
-    Activate,   //
+    LayerNorm,   //
+    RmsNorm,     //
+    Softmax,     //
+    Rope,        //
+    Activate,    //
+    Candidates,  //
     // primitives
     Neg,            //
     Exp,            //

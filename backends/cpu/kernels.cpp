@@ -39,6 +39,7 @@ std::vector<Kernel> list_kernels(const IsaKernels& isa, bool deterministic) {
   for (const auto make : {residual_add, layer_norm, rms_norm, moe_route, embedding}) {
     kernels.push_back(make(isa));
   }
+  kernels.push_back(candidates());
   for (const ref::Primitive& primitive : ref::primitives()) kernels.push_back(shared_out(primitive));
   return kernels;
 }

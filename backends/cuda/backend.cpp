@@ -14,13 +14,14 @@
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/pinned.h"
 #include "backends/cuda/steps.h"
+#include "backends/cuda/upload.h"
 
 namespace weft::cuda {
 namespace {
 
 constexpr size_t kMargin = size_t{512} << 20;  // left free on the device: graphs, cuBLASLt, other programs
-constexpr size_t kStaging = size_t{32} << 20;  // pinned, a device: inputs of steps and uploads pass through it
-constexpr size_t kPiece = size_t{4} << 20;     // of an upload
+constexpr size_t kStaging = size_t{8} << 20;   // pinned, a device: inputs of steps pass through it
+constexpr size_t kPiece = size_t{2} << 20;     // of a copy
 
 int attribute(cudaDeviceAttr which, int device) {
   int value = 0;
@@ -37,6 +38,9 @@ class CudaDevice {
     size_t free = 0, total = 0;
     check(cudaMemGetInfo(&free, &total), "asking for free memory");
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+    for (cudaEvent_t& mark : marks_) {
+      check(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming), "making an event");
+    }
     check(cudaMallocHost(reinterpret_cast<void**>(&staging_), kStaging), "pinning memory");
     constexpr size_t kCounters = kArrivals * sizeof(unsigned);
     check(cudaMalloc(reinterpret_cast<void**>(&scratch_.arrivals), kCounters), "allocating memory");
@@ -61,6 +65,7 @@ class CudaDevice {
     cudaFreeHost(staging_);
     cudaFree(scratch_.arrivals);
     cudaFree(scratch_.partial);
+    for (cudaEvent_t mark : marks_) cudaEventDestroy(mark);
     cudaStreamDestroy(stream_);
   }
   CudaDevice(const CudaDevice&) = delete;
@@ -73,6 +78,7 @@ class CudaDevice {
 
   void write(std::byte* to, const void* from, size_t bytes) {
     const auto* source = static_cast<const std::byte*>(from);
+    if (bytes >= Upload::kWorthIt) return upload_.write(index_, stream_, to, source, bytes);
     while (bytes > 0) {
       const size_t n = std::min(bytes, kPiece);
       std::byte* piece = stage(n);
@@ -98,6 +104,13 @@ class CudaDevice {
     }
   }
 
+  uint64_t mark() {
+    check(cudaEventRecord(marks_[n_marks_ % kMarks], stream_), "marking a stream");
+    return n_marks_++;
+  }
+  /// A mark whose event has been made anew is waited for longer.
+  void wait(uint64_t mark) const { check(cudaEventSynchronize(marks_[mark % kMarks]), "waiting for a device"); }
+
   /// Memory that weights, state and arenas have taken. What is left but an eighth is for f16 copies of weights.
   void took(size_t bytes) { count(used_ + bytes); }
   void gave(size_t bytes) { count(used_ - std::min(bytes, used_)); }
@@ -122,11 +135,16 @@ class CudaDevice {
     return staging_ + std::exchange(staged_, staged_ + aligned);
   }
 
+  static constexpr size_t kMarks = 4;
+
   int index_;
   cudaStream_t stream_ = nullptr;
+  cudaEvent_t marks_[kMarks] = {};
+  uint64_t n_marks_ = 0;
   std::byte* staging_ = nullptr;
   Scratch scratch_;
   size_t staged_ = 0, used_ = 0;
+  Upload upload_;
 };
 
 class CudaBackend : public Backend {
@@ -163,6 +181,23 @@ class CudaBackend : public Backend {
     at(device).select();
     at(device).read(to_host, from, bytes, host_memory_.is_pinned(to_host, bytes));
   }
+  void start_read(int device, void* to_host, const std::byte* from, size_t bytes) override {
+    if (!host_memory_.is_pinned(to_host, bytes)) return read(device, to_host, from, bytes);
+    at(device).select();
+    check(cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDeviceToHost, at(device).stream()), "reading from a device");
+  }
+  void copy(int device, std::byte* to, const std::byte* from, size_t bytes) override {
+    at(device).select();
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, at(device).stream()), "copying on a device");
+  }
+  uint64_t mark(int device) override {
+    at(device).select();
+    return at(device).mark();
+  }
+  void wait(int device, uint64_t mark) override {
+    at(device).select();
+    at(device).wait(mark);
+  }
   void clear(int device, std::byte* to, size_t bytes) override {
     at(device).select();
     check(cudaMemsetAsync(to, 0, bytes, at(device).stream()), "clearing memory");
@@ -180,7 +215,8 @@ class CudaBackend : public Backend {
 
   void calibrate(int device, size_t) override {
     at(device).select();
-    measure(infos_[static_cast<size_t>(device)], at(device).stream());
+    const CudaDevice& on = at(device);
+    measure(infos_[static_cast<size_t>(device)], {on.stream(), at(device).copies, on.scratch()});
   }
 
  private:
@@ -195,7 +231,7 @@ class CudaBackend : public Backend {
 }  // namespace
 }  // namespace weft::cuda
 
-extern "C" weft::Backend* weft_cuda_backend_1(const weft::CudaOptions& options, std::string& why_not) {
+extern "C" weft::Backend* weft_cuda_backend_2(const weft::CudaOptions& options, std::string& why_not) {
   int n = 0;
   const cudaError_t status = cudaGetDeviceCount(&n);
   if (status != cudaSuccess || n == 0) {

@@ -1,14 +1,12 @@
 // How fast a device is, measured.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
-#include "graph/backend.h"
+#include "backends/cuda/steps.h"
 
 namespace weft::cuda {
 
-/// Reads of device memory, copies over the link, an f16 product; well under a second. Sets bandwidth_gbps, link_gbps
-/// and gflops.
-void measure(DeviceInfo& info, cudaStream_t stream);
+/// Reads of device memory, copies over the link, an f16 product, products as decoding has them; well under a second.
+/// Sets bandwidth_gbps, link_gbps, gflops, int8_gops and launch_us. `steps`: empty ones of the device.
+void measure(DeviceInfo& info, const CudaSteps& steps);
 
 }  // namespace weft::cuda

@@ -10,7 +10,7 @@ std::vector<Kernel> list_kernels() {
     }
   }
   for (const auto make :
-       {flash_attention, decode_attention, softmax_context, residual_add, layer_norm, rms_norm, embedding})
+       {flash_attention, decode_attention, softmax_context, residual_add, layer_norm, rms_norm, embedding, candidates})
     kernels.push_back(make());
   for (Kernel& primitive : list_primitives()) kernels.push_back(std::move(primitive));
   return kernels;

@@ -22,6 +22,7 @@ Kernel residual_add();
 Kernel layer_norm();
 Kernel rms_norm();
 Kernel embedding();
+Kernel candidates();
 
 /// In the order of ops/all.h, plain, for weights as they are stored.
 std::vector<Kernel> list_primitives();

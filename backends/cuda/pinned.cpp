@@ -26,8 +26,12 @@ void* PinnedMemory::do_allocate(size_t bytes, size_t alignment) {
 
 void PinnedMemory::do_deallocate(void* data, size_t bytes, size_t alignment) {
   const std::lock_guard lock(mutex_);
-  if (pinned_.erase(static_cast<const std::byte*>(data)) > 0) cudaFreeHost(data);
-  else std::pmr::new_delete_resource()->deallocate(data, bytes, alignment);
+  if (pinned_.erase(static_cast<const std::byte*>(data)) > 0) {
+    cudaDeviceSynchronize();  // a copy that nobody waited for may be under way
+    cudaFreeHost(data);
+  } else {
+    std::pmr::new_delete_resource()->deallocate(data, bytes, alignment);
+  }
 }
 
 }  // namespace weft::cuda

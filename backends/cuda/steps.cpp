@@ -1,6 +1,7 @@
 #include "backends/cuda/steps.h"
 
 #include <fmt/format.h>
+#include <nvtx3/nvToolsExt.h>
 
 #include <memory>
 
@@ -26,9 +27,23 @@ cudaGraph_t capture(cudaStream_t stream, const std::vector<Launch>& launches) {
   return graph;
 }
 
+struct EventPair {
+  EventPair() {
+    check(cudaEventCreate(&begin), "making an event");
+    check(cudaEventCreate(&end), "making an event");
+  }
+  ~EventPair() {
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+  }
+  EventPair(const EventPair&) = delete;
+  EventPair& operator=(const EventPair&) = delete;
+  cudaEvent_t begin = nullptr, end = nullptr;
+};
+
 }  // namespace
 
-CudaSegment::CudaSegment(CudaSteps&& steps) : stream_(steps.stream_) {
+CudaSegment::CudaSegment(CudaSteps&& steps) : stream_(steps.stream_), name_(std::move(steps.name)) {
   const std::unique_ptr<CUgraph_st, cudaError_t (*)(cudaGraph_t)> graph(capture(stream_, steps.launches_),
                                                                         cudaGraphDestroy);
   check(cudaGraphGetNodes(graph.get(), nullptr, &n_nodes_), "counting a graph's nodes");
@@ -41,7 +56,24 @@ CudaSegment::~CudaSegment() {
   cudaGraphExecDestroy(graph_);
 }
 
-void CudaSegment::launch() { check(cudaGraphLaunch(graph_, stream_), "launching a graph"); }
+void CudaSegment::launch() {
+  nvtxRangePushA(name_.c_str());
+  const cudaError_t status = cudaGraphLaunch(graph_, stream_);
+  nvtxRangePop();
+  check(status, "launching a graph");
+}
+
+double CudaSegment::timed_launch() {
+  const EventPair events;
+  check(cudaEventRecord(events.begin, stream_), "recording an event");
+  launch();
+  check(cudaEventRecord(events.end, stream_), "recording an event");
+  check(cudaEventSynchronize(events.end), "running a plan");
+  float ms = 0;
+  check(cudaEventElapsedTime(&ms, events.begin, events.end), "timing a plan");
+  return ms * 1e3;
+}
+
 void CudaSegment::wait() { check(cudaStreamSynchronize(stream_), "running a plan"); }
 std::string CudaSegment::describe() const { return fmt::format("one graph of {} kernels", n_nodes_); }
 

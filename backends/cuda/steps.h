@@ -49,12 +49,14 @@ class CudaSegment : public Segment {
 
   void launch() override;
   void wait() override;
+  double timed_launch() override;
   std::string describe() const override;
 
  private:
   cudaStream_t stream_;
   cudaGraphExec_t graph_ = nullptr;
   size_t n_nodes_ = 0;
+  std::string name_;
 };
 
 }  // namespace weft::cuda

@@ -22,6 +22,7 @@ struct Row {
   double tokens_per_s = 0, stddev = 0, gb_per_s = 0, tflop_per_s = 0, share_of_limit = 0;
   Arithmetic arithmetic = Arithmetic::f64;  // of its plan's largest step: what its limit is made of
   double limit_tflop_per_s = 0;
+  double step_us = 0, predicted_us = 0;  // of decoding
 };
 
 std::string_view name_of(Arithmetic arithmetic) {
@@ -31,11 +32,19 @@ std::string_view name_of(Arithmetic arithmetic) {
 
 class Bench {
  public:
-  Bench(Engine& engine, const BenchArguments& options) : session_(engine.session()), options_(options) {
-    engine.runtime().calibrate(engine.model().weight_bytes());
-    device_ = session_.devices().front().info();
+  Bench(Engine& engine, const BenchArguments& options, std::chrono::steady_clock::time_point start)
+      : session_(engine.session()), options_(options) {
     for (int64_t b = 0; b < options.batch; ++b) sequences_.push_back(session_.open_sequence());
+    feed(1, std::span(sequences_).first(1));
+    first_token_s_ = std::chrono::duration<double>(Clock::now() - start).count();
+    for (const Device& device : session_.devices()) {
+      device.backend->calibrate(device.index, engine.model().weight_bytes());
+    }
+    device_ = session_.devices().front().info();
   }
+
+  /// From opening the model to the token chosen after one.
+  double first_token_s() const { return first_token_s_; }
 
   Row prompt() {
     const int64_t n = options_.prompt;
@@ -59,7 +68,7 @@ class Bench {
       rewind();
       feed(1);  // plans for this batch exist before the clock starts
       const auto start = Clock::now();
-      for (int64_t i = 0; i < n; ++i) feed(1);
+      for (int64_t i = 0; i < n; ++i) feed_chosen();
       return std::chrono::duration<double>(Clock::now() - start).count();
     });
     Cost cost;
@@ -67,8 +76,13 @@ class Bench {
       cost += session_.step_cost(
           {.tokens = batch, .logits = batch, .sequences = batch, .kv_length = options_.depth + i + 2});
     }
-    return row(fmt::format("tg{}{}", n, batch > 1 ? fmt::format("x{}", batch) : ""), static_cast<double>(n * batch),
-               seconds, cost);
+    Row r = row(fmt::format("tg{}{}", n, batch > 1 ? fmt::format("x{}", batch) : ""), static_cast<double>(n * batch),
+                seconds, cost);
+    r.step_us = static_cast<double>(batch) / r.tokens_per_s * 1e6;
+    r.predicted_us =
+        predict_us(*session_.last_plan(),
+                   {.tokens = batch, .logits = batch, .sequences = batch, .kv_length = options_.depth + n / 2 + 1});
+    return r;
   }
 
   /// What the shares are shares of, measured in this run; and of each row its limit_tflop_per_s.
@@ -93,8 +107,8 @@ class Bench {
     }
   }
 
+  /// Random tokens.
   void feed(int64_t n) { feed(n, sequences_); }
-
   void feed(int64_t n, std::span<const int> sequences) {
     std::vector<int32_t> tokens(static_cast<size_t>(n));
     for (int32_t& t : tokens)
@@ -102,7 +116,18 @@ class Bench {
           static_cast<int32_t>(session_.n_vocab());
     std::vector<Feed> feeds;
     for (const int sequence : sequences) feeds.push_back({sequence, tokens});
-    session_.step(feeds);
+    choose(feeds);
+  }
+  /// The tokens that were chosen, as greedy decoding does.
+  void feed_chosen() {
+    const std::vector<int32_t> tokens = chosen_;
+    std::vector<Feed> feeds;
+    for (size_t s = 0; s < sequences_.size(); ++s) feeds.push_back({sequences_[s], std::span(tokens).subspan(s, 1)});
+    choose(feeds);
+  }
+  void choose(std::span<const Feed> feeds) {
+    const auto tokens = session_.step_ranked(feeds, 1).tokens;
+    chosen_.assign(tokens.begin(), tokens.end());
   }
 
   Row row(std::string test, double tokens, std::vector<double> seconds, const Cost& cost) const {
@@ -127,12 +152,15 @@ class Bench {
 
   Session& session_;
   const BenchArguments& options_;
+  double first_token_s_ = 0;
   DeviceInfo device_;
   std::vector<int> sequences_;
+  std::vector<int32_t> chosen_;  // for each sequence fed last
   uint64_t state_ = 1;
 };
 
 void bench(const BenchArguments& options) {
+  const auto start = std::chrono::steady_clock::now();
   Engine engine(options.run, options.batch);
   Session& session = engine.session();
   const int64_t longest = options.depth + std::max(options.prompt, options.generate + 1);
@@ -142,7 +170,7 @@ void bench(const BenchArguments& options) {
   const std::string type(engine.model().main_type().name());
   const std::string backend(session.devices().front().backend->name());
   const int threads = session.devices().front().info().threads;
-  Bench run(engine, options);
+  Bench run(engine, options, start);
   std::vector<Row> rows;
   if (options.prompt > 0) rows.push_back(run.prompt());
   if (options.generate > 0) rows.push_back(run.generate());
@@ -160,7 +188,10 @@ void bench(const BenchArguments& options) {
                       {"tflop_per_s", r.tflop_per_s},
                       {"share_of_limit", r.share_of_limit},
                       {"limit_gb_per_s", run.limit_gb_per_s()},
-                      {"limit_tflop_per_s", r.limit_tflop_per_s}});
+                      {"limit_tflop_per_s", r.limit_tflop_per_s},
+                      {"step_us", r.step_us},
+                      {"predicted_us", r.predicted_us},
+                      {"first_token_s", run.first_token_s()}});
     }
     fmt::print("{}\n", list.dump(2));
   } else {
@@ -170,9 +201,12 @@ void bench(const BenchArguments& options) {
       fmt::print("{:<28} {:<7} {:<8} {:>7} {:>10} {:>12.1f} {:>9.1f} {:>8.2f} {:>9.3f} {:>8.1f}%\n", name, type,
                  backend, threads, r.test, r.tokens_per_s, r.stddev, r.gb_per_s, r.tflop_per_s, 100 * r.share_of_limit);
     }
-    fmt::print("limits measured in this run: reads {:.2f} GB/s", run.limit_gb_per_s());
-    for (const Row& r : rows)
+    fmt::print("first token {:.2f} s after the start; limits measured in this run: reads {:.2f} GB/s",
+               run.first_token_s(), run.limit_gb_per_s());
+    for (const Row& r : rows) {
       fmt::print("; {}: {} arithmetic {:.3f} TFLOP/s", r.test, name_of(r.arithmetic), r.limit_tflop_per_s);
+      if (r.step_us > 0) fmt::print(", a step {:.1f} us, predicted {:.1f}", r.step_us, r.predicted_us);
+    }
     fmt::print("\n");
   }
 }

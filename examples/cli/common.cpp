@@ -152,8 +152,9 @@ Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* o
   if (!options.no_pack && !session_->packs() && !quiet()) {
     fmt::print(stderr, "weft: packed copies of the weights do not fit in memory: running from the mapped file\n");
   }
-  if (options.explain) runtime_->calibrate();
-  if (options.explain) fmt::print(stderr, "{}", dump_plan(session_->decode_plan()));
+  if (!options.explain) return;
+  for (const Device& device : session_->devices()) device.backend->calibrate(device.index, model_->weight_bytes());
+  fmt::print(stderr, "{}", dump_plan(session_->decode_plan()));
 }
 
 const Tokenizer& Engine::tokenizer() {

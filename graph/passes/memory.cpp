@@ -154,6 +154,7 @@ void memory(Plan& plan) {
     std::vector<Lifetime> items;
     std::vector<size_t*> offsets;
     Plan::DeviceBytes& bytes = plan.bytes[d];
+    bytes.head = kLiveBytes;
     for (ValueSlot& slot : plan.slots[d]) {
       switch (slot.region) {
         case ValueSlot::Region::none:
@@ -167,6 +168,11 @@ void memory(Plan& plan) {
           bytes.constant = slot.offset + slot.bytes;
           break;
         case ValueSlot::Region::arena:
+          if (graph.node(slot.root.node).as<InputOp>() != nullptr) {
+            slot.offset = align_up(bytes.head, alignment);
+            bytes.head = slot.offset + slot.bytes;
+            break;
+          }
           items.push_back({slot.bytes, slot.first, slot.last});
           offsets.push_back(&slot.offset);
           break;
@@ -181,7 +187,7 @@ void memory(Plan& plan) {
     const bool idle = items.empty() && std::ranges::none_of(plan.steps, [&](const Step& step) {
                         return static_cast<size_t>(step.device) == d;
                       });
-    bytes.arena = idle ? 0 : assign_offsets(items, alignment, kLiveBytes);  // an idle device may have no memory at all
+    bytes.arena = idle ? 0 : assign_offsets(items, alignment, bytes.head);  // an idle device may have no memory at all
     for (size_t i = 0; i < items.size(); ++i) *offsets[i] = items[i].offset;
   }
 }

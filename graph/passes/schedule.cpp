@@ -76,15 +76,7 @@ void schedule(Plan& plan) {
   }
   plan.steps = std::move(ordered);
 
-  plan.predicted_us = 0;
-  for (const Step& step : plan.steps) plan.predicted_us += step.once ? 0 : step.predicted_us;
-  for (const SegmentPlan& segment : plan.segments) {
-    for (const Copy& copy : segment.copies) {
-      plan.predicted_us +=
-          transfer_us(live_bytes(copy.value.type(), plan.workload), plan.devices[static_cast<size_t>(copy.from)],
-                      plan.devices[static_cast<size_t>(copy.to)]);
-    }
-  }
+  plan.predicted_us = predict_us(plan, plan.workload);
 }
 
 }  // namespace weft::passes

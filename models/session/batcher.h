@@ -25,6 +25,7 @@ struct StepInputs {
   std::vector<int32_t> logit_rows;
 
   int64_t longest() const;  // cached tokens of the longest sequence
+  bool operator==(const StepInputs&) const = default;
 };
 
 /// Throws Error if nothing is fed, a sequence is fed nothing or twice, is not open or has no room.

@@ -6,6 +6,21 @@
 #include "models/session/stream_decoder.h"
 
 namespace weft {
+namespace {
+
+/// Feeds and chooses, from no more logits than decide.
+int32_t next_token(Session& session, const Feed& feed, Sampler& sampler, std::span<const int32_t> history) {
+  const size_t k = sampler.decisive(history);
+  if (k == 0 || k > static_cast<size_t>(Session::kMostRanked)) {
+    return sampler.sample(session.step({&feed, 1}), history, history.size());
+  }
+  const Ranked ranked = session.step_ranked({&feed, 1}, static_cast<int64_t>(k));
+  if (ranked.each > 1) return sampler.sample(ranked.logits, ranked.tokens, history, history.size());
+  require(ranked.tokens[0] >= 0, "sampler: none of the {} logits is above -infinity", session.n_vocab());
+  return ranked.tokens[0];
+}
+
+}  // namespace
 
 GenerateResult generate(Session& session, int sequence, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                         const GenerateOptions& options, const std::function<bool(std::string_view)>& on_text) {
@@ -35,8 +50,7 @@ GenerateResult generate(Session& session, int sequence, const Tokenizer& tokeniz
     }
     const auto start = Clock::now();
     const Feed feed{sequence, next};
-    const auto logits = session.step({&feed, 1});
-    const int32_t id = sampler.sample(logits, history, history.size());
+    const int32_t id = next_token(session, feed, sampler, history);
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     (result.tokens.empty() ? result.prompt_s : result.decode_s) += seconds;
     if (tokenizer.is_end(id)) {

@@ -28,9 +28,28 @@ void SamplerOptions::check() const {
 
 Sampler::Sampler(const SamplerOptions& options) : options_(options) { options_.check(); }
 
+size_t Sampler::decisive(std::span<const int32_t> history) const {
+  const size_t k = options_.temperature == 0 ? 1 : static_cast<size_t>(options_.top_k);
+  if (k == 0 || options_.repeat_penalty < 1) return 0;
+  // Penalties only lower the logits of the recent ones: without them there are still k.
+  return options_.repeat_penalty == 1 ? k : k + recent(history).size();
+}
+
 int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> history, uint64_t position) {
-  gather(logits, history);
-  require(!candidates_.empty(), "sampler: none of the {} logits is above -infinity", logits.size());
+  gather(logits, {}, history);
+  return choose(logits.size(), position);
+}
+
+int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> tokens,
+                        std::span<const int32_t> history, uint64_t position) {
+  require(logits.size() == tokens.size() && !tokens.empty(), "sampler: {} logits of {} tokens", logits.size(),
+          tokens.size());
+  gather(logits, tokens, history);
+  return choose(logits.size(), position);
+}
+
+int32_t Sampler::choose(size_t n_logits, uint64_t position) {
+  require(!candidates_.empty(), "sampler: none of the {} logits is above -infinity", n_logits);
   const auto best = std::min_element(candidates_.begin(), candidates_.end(), before);
   if (options_.temperature == 0) return best->id;
 
@@ -39,16 +58,19 @@ int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> 
     std::nth_element(candidates_.begin(), candidates_.begin() + options_.top_k, candidates_.end(), before);
     candidates_.resize(static_cast<size_t>(options_.top_k));
   }
+  // In one order, whatever came in: sums of weights are the same to the bit.
+  const auto by_id = [](const Candidate& a, const Candidate& b) { return a.id < b.id; };
+  const auto sort_by_id = [&] {
+    if (!std::ranges::is_sorted(candidates_, by_id)) std::ranges::sort(candidates_, by_id);
+  };
+  sort_by_id();
   for (Candidate& c : candidates_) c.weight = std::exp((static_cast<double>(c.logit) - largest) / temperature);
   if (options_.top_p < 1) keep_nucleus();
   if (options_.min_p > 0) {
     // The most probable token weighs 1 and stays.
     std::erase_if(candidates_, [&](const Candidate& c) { return c.weight < static_cast<double>(options_.min_p); });
   }
-  const auto by_id = [](const Candidate& a, const Candidate& b) { return a.id < b.id; };
-  if (!std::is_sorted(candidates_.begin(), candidates_.end(), by_id)) {
-    std::sort(candidates_.begin(), candidates_.end(), by_id);
-  }
+  sort_by_id();
 
   double total = 0;
   for (const Candidate& c : candidates_) total += c.weight;
@@ -63,28 +85,37 @@ int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> 
   return last;
 }
 
-/// Fills candidates_ with every token above -infinity, by id, penalties applied.
-void Sampler::gather(std::span<const float> logits, std::span<const int32_t> history) {
-  logits_.assign(logits.begin(), logits.end());
-  for (float& logit : logits_) logit = std::isnan(logit) ? kNone : std::min(logit, kLargest);
-  if (options_.repeat_penalty != 1) penalize(history, logits.size());
-  candidates_.clear();
-  for (size_t i = 0; i < logits_.size(); ++i) {
-    if (logits_[i] > kNone) candidates_.push_back({logits_[i], static_cast<int32_t>(i), 1.0});
-  }
+/// The tokens that are penalized, oldest first, some of them more than once.
+std::span<const int32_t> Sampler::recent(std::span<const int32_t> history) const {
+  if (options_.repeat_last_n < 0) return history;
+  return history.last(std::min(history.size(), static_cast<size_t>(options_.repeat_last_n)));
 }
 
-void Sampler::penalize(std::span<const int32_t> history, size_t n_vocab) {
-  if (options_.repeat_last_n >= 0) {
-    history = history.last(std::min(history.size(), static_cast<size_t>(options_.repeat_last_n)));
+/// Fills candidates_ with every token above -infinity, penalties applied. Without `tokens` a logit's place is its
+/// token.
+void Sampler::gather(std::span<const float> logits, std::span<const int32_t> tokens, std::span<const int32_t> history) {
+  logits_.assign(logits.begin(), logits.end());
+  for (float& logit : logits_) logit = std::isnan(logit) ? kNone : std::min(logit, kLargest);
+  if (options_.repeat_penalty != 1) {
+    const auto penalized = recent(history);
+    recent_.assign(penalized.begin(), penalized.end());
+    std::ranges::sort(recent_);
+    recent_.erase(std::unique(recent_.begin(), recent_.end()), recent_.end());
+    const float r = options_.repeat_penalty;
+    const auto penalize = [r](float& logit) { logit = std::min(logit > 0 ? logit / r : logit * r, kLargest); };
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      if (std::ranges::binary_search(recent_, tokens[i])) penalize(logits_[i]);
+    }
+    for (const int32_t id : recent_) {
+      if (tokens.empty() && id >= 0 && static_cast<size_t>(id) < logits_.size()) {
+        penalize(logits_[static_cast<size_t>(id)]);
+      }
+    }
   }
-  recent_.assign(history.begin(), history.end());
-  std::sort(recent_.begin(), recent_.end());
-  recent_.erase(std::unique(recent_.begin(), recent_.end()), recent_.end());
-  for (const int32_t id : recent_) {
-    if (id < 0 || static_cast<size_t>(id) >= n_vocab) continue;
-    float& logit = logits_[static_cast<size_t>(id)];
-    logit = std::min(logit > 0 ? logit / options_.repeat_penalty : logit * options_.repeat_penalty, kLargest);
+  candidates_.clear();
+  for (size_t i = 0; i < logits_.size(); ++i) {
+    const int32_t id = tokens.empty() ? static_cast<int32_t>(i) : tokens[i];
+    if (id >= 0 && logits_[i] > kNone) candidates_.push_back({logits_[i], id, 1.0});
   }
 }
 

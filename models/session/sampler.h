@@ -40,6 +40,13 @@ class Sampler {
   /// over. Allocates only while its buffers grow. Throws Error if no logit is above -infinity.
   int32_t sample(std::span<const float> logits, std::span<const int32_t> history, uint64_t position);
 
+  /// How many of the largest logits decide after that history; 0: all do.
+  size_t decisive(std::span<const int32_t> history) const;
+  /// The same token as of all logits, from those that decide (or more): `logits[i]` is that of `tokens[i]`, in any
+  /// order; a negative token is none.
+  int32_t sample(std::span<const float> logits, std::span<const int32_t> tokens, std::span<const int32_t> history,
+                 uint64_t position);
+
   const SamplerOptions& options() const { return options_; }
 
  private:
@@ -51,14 +58,15 @@ class Sampler {
   static bool before(const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
   }
-  void gather(std::span<const float> logits, std::span<const int32_t> history);
-  void penalize(std::span<const int32_t> history, size_t n_vocab);
+  std::span<const int32_t> recent(std::span<const int32_t> history) const;
+  void gather(std::span<const float> logits, std::span<const int32_t> tokens, std::span<const int32_t> history);
+  int32_t choose(size_t n_logits, uint64_t position);
   void keep_nucleus();
 
   SamplerOptions options_;
   std::vector<Candidate> candidates_;
   std::vector<float> logits_;
-  std::vector<int32_t> recent_;
+  std::vector<int32_t> recent_;  // sorted, each once
 };
 
 }  // namespace weft

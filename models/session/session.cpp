@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "models/rope_scaling.h"
+#include "ops/candidates.h"
 #include "ops/quant/f16.h"
 #include "ops/quant/f32.h"
 
@@ -32,7 +33,9 @@ Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
       devices_(runtime.devices(options_.backend)),
       cache_(context_of(model, options_.context, options_.enough), options_.max_sequences, kPageSize),
       short_context_(longrope_context(model.metadata(), model.find("rope_factors_long.weight") != nullptr)),
-      logits_(&devices_.front().backend->host_memory()) {
+      logits_(&devices_.front().backend->host_memory()),
+      tokens_(&devices_.front().backend->host_memory()),
+      tokens_ahead_(&devices_.front().backend->host_memory()) {
   if (!options_.kv_type) {
     options_.kv_type = options_.precision == Precision::exact ? DType(quant::f32) : DType(quant::f16);
   }
@@ -42,7 +45,14 @@ Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
 std::unique_ptr<Graph> Session::write_graph(const PlanKey& key) const {
   auto graph = std::make_unique<Graph>();
   Forward forward(*graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size()});
-  graph->output("logits", model_.architecture().forward(forward));
+  const Value logits = model_.architecture().forward(forward);
+  if (key.ranked == 0) {
+    graph->output("logits", logits);
+  } else {
+    const auto [values, tokens] = candidates(logits, key.ranked);
+    if (key.ranked > 1) graph->output("values", values);
+    graph->output("tokens", tokens);
+  }
   return model_.adapters().empty() ? std::move(graph) : with_adapters(*graph, model_);
 }
 
@@ -83,6 +93,19 @@ int64_t Session::largest_step() const {
 }
 
 std::span<const float> Session::step(std::span<const Feed> feeds) {
+  ranked_ = 0;
+  step_checked(feeds);
+  return std::span(logits_).first(n_logits_);
+}
+
+Ranked Session::step_ranked(std::span<const Feed> feeds, int64_t k) {
+  require(k >= 1 && k <= kMostRanked, "the {} largest logits were asked for, 1 to {} can be", k, kMostRanked);
+  ranked_ = std::min(k == 1 ? 1 : k <= kMostRanked / 2 ? kMostRanked / 2 : kMostRanked, n_vocab());  // few plans
+  step_checked(feeds);
+  return {ranked_, std::span(tokens_).first(n_logits_), std::span(logits_).first(ranked_ > 1 ? n_logits_ : 0)};
+}
+
+void Session::step_checked(std::span<const Feed> feeds) {
   check_feeds(feeds, cache_);
   std::vector<int64_t> before;
   for (const Feed& one : feeds) {
@@ -100,7 +123,6 @@ std::span<const float> Session::step(std::span<const Feed> feeds) {
       truncate(feeds[i].sequence, std::min(before[i], length(feeds[i].sequence)));
     throw;
   }
-  return std::span(logits_).first(n_logits_);
 }
 
 /// Feeds with the factors of the length that each sequence comes to: at once, or one by one where that differs or a
@@ -144,7 +166,7 @@ void Session::step_by_length(std::span<const Feed> feeds) {
 void Session::feed(std::span<const Feed> feeds, bool stretched) {
   size_t total = 0;
   for (const Feed& one : feeds) total += one.tokens.size();
-  if (total <= static_cast<size_t>(largest_step())) run(make_step(feeds, cache_), stretched);
+  if (total <= static_cast<size_t>(largest_step())) run(feeds, stretched);
   else run_in_pieces(feeds, stretched);
 }
 
@@ -168,21 +190,53 @@ void Session::run_in_pieces(std::span<const Feed> feeds, bool stretched) {
     for (size_t at = 0; at < one.tokens.size(); at += most) {
       const size_t n = std::min(most, one.tokens.size() - at), before = n_logits_;
       const Feed piece{one.sequence, one.tokens.subspan(at, n), one.all_logits};
-      run(make_step({&piece, 1}, cache_), stretched);
+      run({&piece, 1}, stretched);
       const bool last = at + n == one.tokens.size();
       if (!one.all_logits && !last) n_logits_ = before;
     }
   }
 }
 
-void Session::run(const StepInputs& step, bool stretched) {
+void Session::run(std::span<const Feed> feeds, bool stretched) {
+  const StepInputs step = make_step(feeds, cache_);
   PlanKey key = plan_key(step, cache_);
   key.stretched = stretched;
+  key.ranked = ranked_;
+  const auto rows = step.logit_rows.size();
   const Workload workload{.tokens = static_cast<int64_t>(step.ids.size()),
-                          .logits = static_cast<int64_t>(step.logit_rows.size()),
+                          .logits = static_cast<int64_t>(rows),
                           .sequences = static_cast<int64_t>(step.kv_lengths.size()),
                           .kv_length = step.longest()};
   Runner& runner = this->runner(key, workload);
+  last_ = &runner;
+  std::optional<uint64_t> mark;  // of the copy to tokens_ahead_
+  if (ahead_ && ahead_->key == key && ahead_->inputs == step && runner.can_follow()) mark = ahead_->mark;
+  ahead_.reset();
+  if (!mark) {
+    write_inputs(runner, step, key);
+    runner.run(workload);
+  }
+  if (ranked_ == 1 && rows == step.ids.size() && n_logits_ == 0 && short_context_ == 0 && runner.can_follow()) {
+    if (tokens_ahead_.size() < rows) tokens_ahead_.resize(rows), tokens_.resize(rows);
+    if (!mark) mark = runner.start_read("tokens", tokens_ahead_.data(), rows * sizeof(int32_t));
+    tokens_.swap(tokens_ahead_);
+    run_ahead(feeds, runner, key, workload);
+    runner.wait("tokens", *mark);
+    if (ahead_) ahead_->inputs.ids.assign(tokens_.begin(), tokens_.begin() + static_cast<ptrdiff_t>(rows));
+    n_logits_ = rows;
+    return;
+  }
+  const size_t before = n_logits_;
+  n_logits_ += rows * static_cast<size_t>(ranked_ > 0 ? ranked_ : n_vocab());
+  const auto read = [&](std::string_view output, auto& data) {
+    if (data.size() < n_logits_) data.resize(n_logits_);
+    runner.read(output, data.data() + before, (n_logits_ - before) * sizeof(data[0]));
+  };
+  if (ranked_ > 0) read("tokens", tokens_);
+  if (ranked_ != 1) read(ranked_ > 0 ? "values" : "logits", logits_);
+}
+
+void Session::write_inputs(Runner& runner, const StepInputs& step, const PlanKey& key) {
   const auto write = [&](std::string_view name, std::vector<int32_t> data, size_t n, int32_t filler) {
     if (!runner.reads_input(name)) return;
     data.resize(n, filler);
@@ -198,17 +252,36 @@ void Session::run(const StepInputs& step, bool stretched) {
   const auto table = page_table(step, key);
   write("page_table", table, table.size(), -1);
   write("logit_rows", step.logit_rows, static_cast<size_t>(key.logits), 0);
-  last_ = &runner;
-  runner.run(workload);
-  const size_t before = n_logits_;
-  n_logits_ += step.logit_rows.size() * static_cast<size_t>(n_vocab());
-  if (logits_.size() < n_logits_) logits_.resize(n_logits_);
-  runner.read("logits", logits_.data() + before, (n_logits_ - before) * sizeof(float));
+}
+
+/// Starts the step that feeds each sequence the token chosen for it, if the same plan can: a caller that goes on finds
+/// it done or under way. The sequences are as long as before; a step that nobody asks for wrote keys that nobody reads,
+/// before whatever is written there later.
+void Session::run_ahead(std::span<const Feed> feeds, Runner& runner, const PlanKey& key, const Workload& workload) {
+  constexpr int32_t kUnknown = 0;
+  std::vector<Feed> next;
+  for (const Feed& one : feeds) {
+    if (length(one.sequence) >= context()) return;
+    next.push_back({one.sequence, {&kUnknown, 1}});
+  }
+  Ahead ahead{key, make_step(next, cache_)};
+  const PlanKey needed = plan_key(ahead.inputs, cache_);
+  for (const Feed& one : feeds) truncate(one.sequence, length(one.sequence) - 1);
+  if (needed.kv_pages != key.kv_pages) return;
+  write_inputs(runner, ahead.inputs, key);
+  Workload live = workload;
+  ++live.kv_length;
+  const size_t bytes = feeds.size() * sizeof(int32_t);
+  runner.follow(live, "tokens", "ids", bytes);
+  ahead.mark = runner.start_read("tokens", tokens_ahead_.data(), bytes);
+  ahead_ = std::move(ahead);
 }
 
 const Plan& Session::decode_plan() {
   const int64_t pages = std::min<int64_t>(4, (context() + kPageSize - 1) / kPageSize);
-  return runner({.tokens = 1, .logits = 1, .sequences = 1, .kv_pages = pages}, {.kv_length = context() / 2}).plan();
+  return runner({.tokens = 1, .logits = 1, .ranked = 1, .sequences = 1, .kv_pages = pages},
+                {.kv_length = context() / 2})
+      .plan();
 }
 
 Cost Session::step_cost(const Workload& workload) const {

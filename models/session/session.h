@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <memory_resource>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,6 +35,13 @@ struct SessionOptions {
   StepObserver* observer = nullptr;                        // sees every step; must outlive the session
 };
 
+/// The largest logits of each row, best first, as ops/candidates.h gives them.
+struct Ranked {
+  int64_t each = 0;                 // a row
+  std::span<const int32_t> tokens;  // [rows, each]
+  std::span<const float> logits;    // the same; none where each is 1
+};
+
 /// What a session takes, in bytes.
 struct MemoryUse {
   size_t weights = 0;        // of the model, mapped or uploaded
@@ -43,7 +51,8 @@ struct MemoryUse {
 
 class Session {
  public:
-  static constexpr int64_t kPageSize = 64;  // tokens
+  static constexpr int64_t kPageSize = 64;     // tokens
+  static constexpr int64_t kMostRanked = 128;  // that step_ranked gives
 
   /// `model` and `runtime` must outlive the session. Throws Error, with the forecast, if the context or the memory does
   /// not fit.
@@ -63,6 +72,10 @@ class Session {
   /// cached after rotation, made anew with the long ones, as transformers does: that step feeds all of it. Throws
   /// Error, changing nothing, if a sequence has no room or an id is out of range, or the plan cannot be made.
   std::span<const float> step(std::span<const Feed> feeds);
+  /// As step(), but of each row only the `k` largest logits, or a few more, found where the logits are: k is from 1 to
+  /// kMostRanked. With k = 1, fed one token each, a device with memory of its own starts the next step on what it chose
+  /// before that is asked for.
+  Ranked step_ranked(std::span<const Feed> feeds, int64_t k);
 
   /// Tokens fed at once; longer feeds are cut. More where a device of its own has the matrices.
   int64_t largest_step() const;
@@ -87,10 +100,13 @@ class Session {
   Plan make_plan(const PlanKey& key, const Workload& workload) const;
   Plan largest_plan() const;
   Runner& runner(const PlanKey& key, const Workload& workload);
+  void step_checked(std::span<const Feed> feeds);
   void feed(std::span<const Feed> feeds, bool stretched);
   void run_in_pieces(std::span<const Feed> feeds, bool stretched);
-  void run(const StepInputs& step, bool stretched);
+  void run(std::span<const Feed> feeds, bool stretched);
+  void write_inputs(Runner& runner, const StepInputs& step, const PlanKey& key);
   void step_by_length(std::span<const Feed> feeds);
+  void run_ahead(std::span<const Feed> feeds, Runner& runner, const PlanKey& key, const Workload& workload);
 
   const Model& model_;
   Runtime& runtime_;
@@ -108,8 +124,18 @@ class Session {
   Memory memory_;
   std::map<PlanKey, std::unique_ptr<Runner>> runners_;
   const Runner* last_ = nullptr;
+  int64_t ranked_ = 0;              // PlanKey::ranked of this step
   std::pmr::vector<float> logits_;  // never shrinks; n_logits_ of them are of this step
   size_t n_logits_ = 0;
+  /// Tokens of this step, as many as logits, where ranked_ is not 0; and of the step ahead.
+  std::pmr::vector<int32_t> tokens_, tokens_ahead_;
+  /// A step that was started on the tokens that the last one chose.
+  struct Ahead {
+    PlanKey key;
+    StepInputs inputs;  // ids once they are known
+    uint64_t mark = 0;  // of the copy to tokens_ahead_
+  };
+  std::optional<Ahead> ahead_;
 };
 
 }  // namespace weft

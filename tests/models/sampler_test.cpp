@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
+#include <random>
 #include <vector>
 
 #include "graph/error.h"
@@ -151,6 +153,51 @@ TEST(Sampler, ExtremeLogits) {
   for (const std::vector<float>& none : {std::vector<float>{}, {kNan, kNan}, {-kInf}}) {
     EXPECT_THROW(Sampler(plain()).sample(none, {}, 0), Error);
   }
+}
+
+/// The `k` largest, in the order of ops/candidates.h.
+std::pair<std::vector<float>, std::vector<int32_t>> largest(const std::vector<float>& logits, size_t k) {
+  std::vector<int32_t> ids(logits.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  std::ranges::stable_sort(ids, std::greater{}, [&](int32_t id) { return logits[static_cast<size_t>(id)]; });
+  ids.resize(k);
+  std::vector<float> values;
+  for (const int32_t id : ids) values.push_back(logits[static_cast<size_t>(id)]);
+  return {values, ids};
+}
+
+TEST(Sampler, TheLogitsThatDecideGiveTheTokenOfAll) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal(0, 2);
+  for (uint64_t i = 0; i < 2000; ++i) {
+    std::vector<float> logits(300);
+    for (float& logit : logits) logit = i % 2 == 0 ? normal(random) : std::round(normal(random));  // with ties
+    std::vector<int32_t> history(i % 90);
+    for (int32_t& id : history) id = static_cast<int32_t>(random() % 320);
+    SamplerOptions options = plain();
+    options.seed = i;
+    options.temperature = i % 3 == 0 ? 0.0f : 0.7f;
+    options.top_k = 1 + static_cast<int>(random() % 50);
+    options.top_p = i % 5 == 0 ? 1.0f : 0.9f;
+    options.min_p = i % 7 == 0 ? 0.0f : 0.02f;
+    options.repeat_penalty = i % 4 == 0 ? 1.0f : 1.3f;
+    Sampler all(options), few(options);
+    const size_t k = few.decisive(history);
+    ASSERT_GE(k, 1u);
+    ASSERT_LE(k, 50u + 64);
+    const auto [values, ids] = largest(logits, k + i % 3);
+    EXPECT_EQ(few.sample(values, ids, history, i), all.sample(logits, history, i)) << "draw " << i;
+  }
+}
+
+TEST(Sampler, AllLogitsDecideWithoutTopKOrWherePenaltiesRaise) {
+  SamplerOptions options = plain();
+  options.top_k = 0;
+  EXPECT_EQ(Sampler(options).decisive({}), 0u);
+  options.temperature = 0;
+  EXPECT_EQ(Sampler(options).decisive({}), 1u);
+  options.repeat_penalty = 0.9f;
+  EXPECT_EQ(Sampler(options).decisive({}), 0u);
 }
 
 TEST(Sampler, OptionsOutOfRangeAreErrors) {

@@ -33,14 +33,21 @@ __device__ void write_row(const float* row, int64_t t, int64_t d, float* out, co
   if (f16.x != nullptr) write_f16(row, d, reinterpret_cast<__half*>(f16.x) + t * d, f16.unscale + t);
 }
 
-/// A block a row.
+/// A block a row; those of tiles that no token has are zeros.
 __global__ void __launch_bounds__(kFragmentThreads) norm_fragments(NormArgs a) {
   let_next_start();
   wait_for_previous();
-  const int64_t n_tokens = rows_of(a.tokens);
+  const int64_t n_tokens = rows_of(a.tokens), n_rows = FragmentRows::tiles(a.tokens.capacity) * FragmentRows::kTile;
   constexpr int kTile = FragmentRows::kTile;
-  for (int64_t t = blockIdx.x; t < n_tokens; t += gridDim.x) {
+  for (int64_t t = blockIdx.x; t < n_rows; t += gridDim.x) {
     auto* tile = reinterpret_cast<__half*>(a.fragments.x) + t / kTile * kTile * FragmentRows::padded(a.d);
+    if (t >= n_tokens) {
+      for (int64_t i = threadIdx.x * 4; i < FragmentRows::padded(a.d); i += blockDim.x * 4) {
+        const uint32_t place = FragmentRows::place(static_cast<uint32_t>(i), static_cast<uint32_t>(t % kTile), kTile);
+        *reinterpret_cast<uint2*>(tile + place) = {};
+      }
+      continue;
+    }
     const float unscale = write_fragments(a, t, true, tile, static_cast<int>(t % kTile), kTile);
     if (threadIdx.x == 0) a.fragments.unscale[t] = unscale;
   }
@@ -147,7 +154,8 @@ void launch_rows(void (*kernel)(Args), const Args& args, cudaStream_t stream) {
 void launch_norm(const NormArgs& a, cudaStream_t stream) {
   if (a.fragments.x == nullptr) return launch_rows(norm_rows, a, stream);
   const int64_t threads = (a.d / 4 + 31) / 32 * 32;
-  launch_dependent(norm_fragments, dim3(static_cast<unsigned>(a.tokens.capacity)),
+  const int64_t rows = FragmentRows::tiles(a.tokens.capacity) * FragmentRows::kTile;
+  launch_dependent(norm_fragments, dim3(static_cast<unsigned>(rows)),
                    dim3(static_cast<unsigned>(threads < kFragmentThreads ? threads : kFragmentThreads)), 0, stream, a);
 }
 void launch_activate(const ActArgs& args, cudaStream_t stream) { launch_rows(activate_rows, args, stream); }

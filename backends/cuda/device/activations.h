@@ -24,7 +24,7 @@ struct FragmentRows {
     return (((c / 256 * 8 + c % 64 / 8) * n_rows + n) * 4 + c % 256 / 64) * 8 + c % 8 / 4 * 4;
   }
   /// A product takes one, two or four tiles at a time.
-  static int64_t tiles(int64_t rows) {
+  __host__ __device__ static constexpr int64_t tiles(int64_t rows) {
     const int64_t n = (rows + kTile - 1) / kTile;
     return n % 4 == 3 ? n + 1 : n;
   }
