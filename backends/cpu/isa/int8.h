@@ -19,6 +19,7 @@ WEFT_INLINE I xor_i(I a, I b) { return _mm512_xor_si512(a, b); }
 /// The low four bits of a's bytes, and all of b's.
 WEFT_INLINE I low4_or(I a, I b) { return _mm512_ternarylogic_epi32(a, set_i8(15), b, 0xEA); }
 WEFT_INLINE I add_i32(I a, I b) { return _mm512_add_epi32(a, b); }
+WEFT_INLINE I add_i16(I a, I b) { return _mm512_add_epi16(a, b); }
 WEFT_INLINE I max_i32(I a, I b) { return _mm512_max_epi32(a, b); }
 template <int N>
 WEFT_INLINE I left32(I v) {
@@ -73,6 +74,7 @@ WEFT_INLINE I or_i(I a, I b) { return _mm256_or_si256(a, b); }
 WEFT_INLINE I xor_i(I a, I b) { return _mm256_xor_si256(a, b); }
 WEFT_INLINE I low4_or(I a, I b) { return or_i(and_i(a, set_i8(15)), b); }
 WEFT_INLINE I add_i32(I a, I b) { return _mm256_add_epi32(a, b); }
+WEFT_INLINE I add_i16(I a, I b) { return _mm256_add_epi16(a, b); }
 WEFT_INLINE I max_i32(I a, I b) { return _mm256_max_epi32(a, b); }
 template <int N>
 WEFT_INLINE I left32(I v) {
@@ -151,6 +153,7 @@ WEFT_INLINE I dot(I sums, I w, I x) {
 }
 WEFT_INLINE I dot_nibbles(I sums, I w, I x) { return dot(sums, w, x); }
 WEFT_INLINE I widen(I sums) { return sums; }
+WEFT_INLINE I products16(I, I) { return zero_i(); }  // products are summed in 32 bits at once
 WEFT_INLINE I dot_biased(I sums, I w, I x) { return dot(sums, w, x); }
 
 #elif defined(__AVX2__)
@@ -159,11 +162,18 @@ constexpr int kBias = 0;
 constexpr float kHighUnit = 1;
 WEFT_INLINE I high_nibbles(I w) { return and_i(right16<4>(w), set_i8(15)); }
 
+/// v, which the compiler must have before it goes on: it makes trees of long sums, for registers there are not.
+WEFT_INLINE I in_turn(I v) {
+  asm("" : "+x"(v));
+  return v;
+}
+
 /// A pair of products must fit 16 bits: 2 * 128 * 127 < 2^15.
 WEFT_INLINE I dot(I sums, I w, I x) {
-  return _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+  return in_turn(_mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))));
 }
-WEFT_INLINE I dot_nibbles(I sums, I w, I x) { return _mm256_add_epi16(sums, _mm256_maddubs_epi16(w, x)); }
+WEFT_INLINE I products16(I w, I x) { return _mm256_maddubs_epi16(w, x); }
+WEFT_INLINE I dot_nibbles(I sums, I w, I x) { return in_turn(add_i16(sums, products16(w, x))); }
 WEFT_INLINE I widen(I sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
 WEFT_INLINE I dot_biased(I sums, I w, I x) { return dot(sums, _mm256_abs_epi8(w), _mm256_sign_epi8(x, w)); }
 

@@ -6,14 +6,15 @@
 // cycles to arrive; so a thread reads four tiles at once, and prefetches a group's share at a time, into L2 well ahead
 // and into L1 shortly before. At many tokens a block is unpacked once for up to kTokens of them; bound by the dot
 // products (8 of about 12 operations on their ports).
-#include "backends/cpu/isa/rows16.h"
+#include "backends/cpu/isa/unpacked.h"
 
 namespace weft::cpu::WEFT_ISA {
 namespace {
 
 constexpr int kPackedRows = 16, kTokens = kLanes == 16 ? 8 : 4;
-constexpr int64_t kAhead = 2048;  // bytes prefetched ahead, where a thread reads one stream
-constexpr int64_t kStreams = 4;   // and where several, into L1 and into L2:
+constexpr int64_t kUnpackTokens = 2 * kTokens;  // from which on blocks that want it are unpacked for all first
+constexpr int64_t kAhead = 2048;                // bytes prefetched ahead, where a thread reads one stream
+constexpr int64_t kStreams = 4;                 // and where several, into L1 and into L2:
 constexpr int64_t ahead_l1(int64_t block) { return block > 1024 ? block : 1024; }
 constexpr int64_t ahead_l2(int64_t block) { return block > 1024 ? 3 * block : 4096; }
 
@@ -162,6 +163,38 @@ void streams_of(const PackedMatmul& m, int64_t row) {
   }
 }
 
+/// Up to kTokenTile tokens, sixteen rows.
+template <Format F>
+void unpacked_of(const PackedMatmul& m, int64_t row, int64_t token, int64_t n_tokens) {
+  using Block = Rows16<F>;
+  alignas(64) float out[kTokenTile][kPackedRows];
+  for (int64_t t = 0; t < n_tokens; ++t) {
+    for (int r = 0; r < kPackedRows; ++r) out[t][r] = 0;
+  }
+  const std::byte* w = m.w + row / kPackedRows * (m.k / Block::kElems * Block::kBytes);
+  const QuantizedBlock* x = m.x + token * m.x_stride;
+  Unpacked<F> block;
+  for (int64_t i = 0; i < m.k; i += block.kColumns, x += block.kColumns / kQuantizedElems) {
+    const int64_t left = m.k - i < block.kColumns ? m.k - i : block.kColumns, groups = left / kQuantizedElems;
+    const int64_t bytes = left / Block::kElems * Block::kBytes;
+    for (int64_t line = 0; line < bytes; line += 64) {  // past the weight is harmless: it never faults
+      _mm_prefetch(reinterpret_cast<const char*>(w + bytes + line), _MM_HINT_T0);
+    }
+    w = block.unpack(w, groups);
+    int64_t t = 0;
+    for (; t + kTokens <= n_tokens; t += kTokens) {
+      block.template multiply<kTokens>(x + t * m.x_stride, m.x_stride, groups, out + t);
+    }
+    for (; t < n_tokens; ++t) block.template multiply<1>(x + t * m.x_stride, m.x_stride, groups, out + t);
+  }
+  const int64_t first = row < m.first_row ? m.first_row : row;
+  const int64_t end = m.first_row + m.n_rows, last = row + kPackedRows < end ? row + kPackedRows : end;
+  for (int64_t t = 0; t < n_tokens; ++t) {
+    float* to = m.out + (token + t) * m.out_stride - m.first_row;
+    for (int64_t n = first; n < last; ++n) to[n] = out[t][n - row];
+  }
+}
+
 template <Format F>
 void multiply(const PackedMatmul& m) {
   int64_t row = m.first_row / kPackedRows * kPackedRows;
@@ -170,6 +203,11 @@ void multiply(const PackedMatmul& m) {
   }
   for (; row < m.first_row + m.n_rows; row += kPackedRows) {
     int64_t t = 0;
+    while (F != Format::q8_0 && m.n_tokens - t >= kUnpackTokens) {
+      const int64_t n = m.n_tokens - t < kTokenTile ? m.n_tokens - t : kTokenTile;
+      unpacked_of<F>(m, row, t, n);
+      t += n;
+    }
     for (; t + kTokens <= m.n_tokens; t += kTokens) tile_of<F, kTokens>(m, row, t);
     if constexpr (kTokens > 4) {
       for (; t + 4 <= m.n_tokens; t += 4) tile_of<F, 4>(m, row, t);
