@@ -13,8 +13,6 @@ class Unpacked {
   static constexpr int kRows = 16, kGroups = 8, kParts = kRows / kLanes;
   static constexpr int kScales = Block::kHalves ? 2 : 1;  // of a group
   static constexpr int kUnits = kQuantizedElems / 4;      // vectors of a group
-  // Dot products that one sum of 16 bits holds: sixteen of kBits bits by 127, two each.
-  static constexpr int kRun = kBias != 0 || Block::kBits <= 4 ? 8 : Block::kBits == 5 ? 4 : Block::kBits == 6 ? 2 : 1;
 
  public:
   static constexpr int64_t kColumns = kGroups * kQuantizedElems;
@@ -77,40 +75,20 @@ class Unpacked {
     }
     constexpr int kPart = kUnits / kScales;
     unroll<kScales>([&](auto scale) WEFT_LAMBDA {
-      I sums[T];
+      Products<Block::kBits> sums[T];
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) sums[t] = Block::kHalves ? set_i32(x[t * stride].less32[scale.value]) : zero_i();
-      unroll<kPart / (kRun < kPart ? kRun : kPart)>([&](auto run) WEFT_LAMBDA {
-        constexpr int kLength = kRun < kPart ? kRun : kPart;
-        products<T, kLength>(group.q + scale.value * kPart + run.value * kLength,
-                             (scale.value * kPart + run.value * kLength) * 4, x, stride, sums);
-      });
+      for (int t = 0; t < T; ++t) sums[t].sums = Block::kHalves ? set_i32(x[t * stride].less32[scale.value]) : zero_i();
+#pragma GCC unroll 8
+      for (int i = 0; i < kPart; ++i) {
+        const I q = group.q[scale.value * kPart + i];
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) sums[t].add(i, q, broadcast4(x[t * stride].q + (scale.value * kPart + i) * 4));
+      }
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
-        acc[t] = fma(to_float(sums[t]) * group.factor[scale.value], set(x[t * stride].d), acc[t]);
+        acc[t] = fma(to_float(sums[t].sums) * group.factor[scale.value], set(x[t * stride].d), acc[t]);
       }
     });
-  }
-
-  /// N units from column `at` on.
-  template <int T, int N>
-  static WEFT_INLINE void products(const I* q, int at, const QuantizedBlock* x, int64_t stride, I (&sums)[T]) {
-    I narrow[T];
-#pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) {
-      const I w = q[i];
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) {
-        const I columns = broadcast4(x[t * stride].q + at + 4 * i);
-        if constexpr (Block::kBits == 8) sums[t] = dot_biased(sums[t], w, columns);
-        else if constexpr (kBias != 0) sums[t] = dot(sums[t], w, columns);
-        else narrow[t] = i == 0 ? products16(w, columns) : dot_nibbles(narrow[t], w, columns);
-      }
-    }
-    if constexpr (Block::kBits != 8 && kBias == 0) {
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) sums[t] = add_i32(sums[t], widen(narrow[t]));
-    }
   }
 
   Group parts_[kParts][kGroups];
