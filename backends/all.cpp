@@ -16,7 +16,7 @@ namespace {
 
 /// More threads than cores wait for each other and read no faster.
 int threads_that_help(int asked) {
-  const int cores = cpu::usable_cores();
+  const int cores = cpu::usable_cores().all;
   if (asked <= cores) return asked;
   fmt::print(stderr, "weft: {} threads were asked for, this process may use {} core{}: running {}\n", asked, cores,
              cores == 1 ? "" : "s", cores);

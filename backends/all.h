@@ -11,7 +11,7 @@
 namespace weft {
 
 struct BackendOptions {
-  int threads = 0;  // of the cpu backend; 0, or more than there are: the physical cores this process may use
+  int threads = 0;  // of the cpu backend; 0: performance cores this process may use; at most all of its cores
   size_t gpu_memory = SIZE_MAX;  // bytes of each GPU that may be used
   bool deterministic = false;    // of the cpu backend: logits do not depend on chunks, batches and threads
 };

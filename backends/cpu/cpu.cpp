@@ -65,11 +65,12 @@ class CpuBackend : public Backend {
       std::memset(to, 0, bytes);
     }
   }
-  /// A kernel that does not know MADV_PAGEOUT (Linux before 5.4) keeps the pages until it needs the memory; memory of
-  /// our own stays as it is with every kernel.
+  /// The pages leave this process, not the system's cache: who opens the file next finds them there. Memory of our own
+  /// would come back as zeros, so it stays.
   void release_source(const std::byte* host, size_t bytes) noexcept override {
     const auto [begin, end] = whole_pages(const_cast<std::byte*>(host), bytes);
-    if (begin < end) madvise(begin, static_cast<size_t>(end - begin), MADV_PAGEOUT);
+    const auto size = static_cast<size_t>(end - begin);
+    if (size > 0 && cpu::is_shared_mapping(begin, size)) madvise(begin, size, MADV_DONTNEED);
   }
 
   std::unique_ptr<Steps> begin(int) override { return std::make_unique<cpu::CpuSteps>(team_); }

@@ -9,7 +9,7 @@
 namespace weft {
 
 struct CpuOptions {
-  int threads = 0;             // 0: physical cores this process may use
+  int threads = 0;             // 0: performance cores this process may use
   std::string isa;             // empty: the best the machine has
   bool deterministic = false;  // no kernel whose arithmetic depends on how many tokens a step has
 };

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
-#include <set>
+#include <map>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -50,8 +50,12 @@ double cpu_quota() {
     if (cores > 0) quota = quota < 0 ? cores : std::min(quota, cores);
   };
   for (const std::string& directory : cgroup_directories()) limit(parse_cpu_max(read_file(directory + "cpu.max")));
-  const std::string v1 = "/sys/fs/cgroup/cpu/";
-  limit(parse_cpu_max(read_file(v1 + "cpu.cfs_quota_us") + " " + read_file(v1 + "cpu.cfs_period_us")));
+  for (const char* controller : {"cpu", "cpu,cpuacct"}) {
+    for (const std::string& directory : cgroup_directories(controller)) {
+      limit(
+          parse_cpu_max(read_file(directory + "cpu.cfs_quota_us") + " " + read_file(directory + "cpu.cfs_period_us")));
+    }
+  }
   return quota;
 }
 
@@ -85,6 +89,22 @@ double parse_cpu_max(std::string_view text) {
   return number(quota) && number(period) && quota > 0 && period > 0 ? quota / period : -1;
 }
 
+std::vector<int> parse_cpu_list(std::string_view text) {
+  std::vector<int> cpus;
+  const char *at = text.data(), *const end = text.data() + text.size();
+  while (at < end) {
+    int first = 0, last = 0;
+    auto [next, error] = std::from_chars(at, end, first);
+    if (error != std::errc{}) break;
+    last = first;
+    if (next < end && *next == '-') next = std::from_chars(next + 1, end, last).ptr;
+    for (int cpu = first; cpu <= last && last < (1 << 17); ++cpu) cpus.push_back(cpu);
+    if (next == end || *next != ',') break;
+    at = next + 1;
+  }
+  return cpus;
+}
+
 int64_t parse_bytes(std::string_view text) {
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -99,16 +119,36 @@ int64_t file_pages(const std::string& stat, const std::string& prefix) {
   return bytes;
 }
 
-int usable_cores() {
-  std::set<std::string> cores;  // named by the cpus that share the core
-  for (const int cpu : allowed_cpus()) {
-    const std::string siblings =
-        read_file(fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
-    cores.insert(siblings.empty() ? fmt::format("cpu{}", cpu) : siblings);
+Cores count_cores(std::span<const Cpu> cpus, double quota) {
+  std::map<std::string, bool> cores;  // by the cpus that share a core: whether it is a fast one
+  int64_t most = 0;
+  for (const Cpu& cpu : cpus) most = std::max(most, cpu.capacity);
+  const bool any_listed = std::ranges::any_of(cpus, &Cpu::performance);
+  for (const Cpu& cpu : cpus) {  // cores of one kind differ by a few percent
+    cores[cpu.siblings] |= any_listed ? cpu.performance : most == 0 || 5 * cpu.capacity >= 4 * most;
   }
-  int n = cores.empty() ? static_cast<int>(std::thread::hardware_concurrency()) : static_cast<int>(cores.size());
-  if (const double quota = cpu_quota(); quota > 0) n = std::min(n, static_cast<int>(std::ceil(quota)));
-  return std::max(n, 1);
+  const auto at_most_quota = [&](int n) {
+    return std::max(quota > 0 ? std::min(n, static_cast<int>(std::ceil(quota))) : n, 1);
+  };
+  const auto fast = std::ranges::count_if(cores, [](const auto& core) { return core.second; });
+  return {at_most_quota(static_cast<int>(cores.size())), at_most_quota(static_cast<int>(fast))};
+}
+
+Cores usable_cores() {
+  const std::vector<int> listed = parse_cpu_list(read_file("/sys/devices/cpu_core/cpus"));  // of an Intel hybrid
+  std::vector<Cpu> cpus;
+  for (const int cpu : allowed_cpus()) {
+    const std::string folder = fmt::format("/sys/devices/system/cpu/cpu{}/", cpu);
+    const std::string siblings = read_file(folder + "topology/thread_siblings_list");
+    cpus.push_back({.siblings = siblings.empty() ? folder : siblings,
+                    .capacity = parse_bytes(read_file(folder + "cpu_capacity")),
+                    .performance = std::ranges::find(listed, cpu) != listed.end()});
+  }
+  if (cpus.empty()) {
+    const auto n = static_cast<int>(std::max(std::thread::hardware_concurrency(), 1U));
+    return {n, n};
+  }
+  return count_cores(cpus, cpu_quota());
 }
 
 size_t usable_memory() {
@@ -127,6 +167,24 @@ size_t usable_memory() {
     limited(directory, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_");
   }
   return static_cast<size_t>(bytes);
+}
+
+bool shared_in(std::string_view maps, uintptr_t data, size_t bytes) {
+  while (!maps.empty()) {  // "7f0c1000-7f0c9000 r--s ..."
+    const std::string_view line = maps.substr(0, maps.find('\n'));
+    maps.remove_prefix(std::min(maps.size(), line.size() + 1));
+    uintptr_t begin = 0, end = 0;
+    const auto [dash, no_begin] = std::from_chars(line.data(), line.data() + line.size(), begin, 16);
+    if (no_begin != std::errc{} || dash == line.data() + line.size()) continue;
+    const auto [blank, no_end] = std::from_chars(dash + 1, line.data() + line.size(), end, 16);
+    if (no_end != std::errc{} || line.data() + line.size() - blank < 5) continue;
+    if (begin <= data && data < end) return bytes <= end - data && blank[4] == 's';
+  }
+  return false;
+}
+
+bool is_shared_mapping(const void* data, size_t bytes) {
+  return shared_in(read_file("/proc/self/maps"), reinterpret_cast<uintptr_t>(data), bytes);
 }
 
 std::string cpu_name() {

@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <new>
+#include <numeric>
 
 namespace weft::cpu {
 
 constexpr size_t kAlign = 64;
+constexpr int64_t kTelling = 8;    // grains a thread from which on a phase tells of its speed
 constexpr int64_t kGivenPart = 4;  // a quarter of the tasks evens out threads of which one is a third slower
 
 void CpuSteps::Touched::add(const Touched& other) {
@@ -56,10 +59,32 @@ void CpuSteps::phase(Count n_tasks, Work work, After after, int64_t grain) {
   phases_.push_back({std::move(n_tasks), std::move(work), barrier, grain});
 }
 
+Shares::Shares(int n_threads) : shares_(static_cast<size_t>(n_threads), 1.0 / n_threads), done_(shares_) { learn(); }
+
+int64_t Shares::begin(int64_t n, int thread) const {
+  return std::llround(begins_[static_cast<size_t>(thread)] * static_cast<double>(n));
+}
+
+void Shares::learn() {
+  constexpr double kNew = 0.1, kLeast = 0.2;  // of an even share: a thread that was held up is tried again
+  const auto n = static_cast<double>(shares_.size());
+  const double all = std::accumulate(done_.begin(), done_.end(), 0.0);
+  if (all == 0) return;  // nothing of the run told of speed
+  double total = 0;
+  for (size_t t = 0; t < shares_.size(); ++t) {
+    shares_[t] = std::max((1 - kNew) * shares_[t] + kNew * done_[t] / all, kLeast / n);
+    total += shares_[t];
+  }
+  begins_.assign(1, 0);
+  for (const double share : shares_) begins_.push_back(begins_.back() + share / total);
+  std::ranges::fill(done_, 0);
+}
+
 CpuSegment::CpuSegment(CpuSteps&& steps)
     : team_(steps.team_),
       phases_(std::move(steps.phases_)),
       given_(std::make_unique<std::atomic<int64_t>[]>(phases_.size())),
+      shares_(team_.size()),
       n_barriers_(steps.n_barriers_),
       scratch_stride_((steps.scratch_bytes_ + kAlign - 1) / kAlign * kAlign) {
   const size_t bytes = scratch_stride_ * static_cast<size_t>(team_.size());
@@ -74,9 +99,11 @@ std::string CpuSegment::describe() const { return fmt::format("{} phases, {} bar
 void CpuSegment::launch() {
   for (size_t i = 0; i < phases_.size(); ++i) given_[i].store(0, std::memory_order_relaxed);
   team_.run(member_);
+  shares_.learn();
 }
 
 void CpuSegment::run(int thread, int n_threads) {
+  double mine = 0;
   Worker worker{thread, scratch_ + scratch_stride_ * static_cast<size_t>(thread)};
   for (size_t i = 0; i < phases_.size(); ++i) {
     const CpuSteps::Phase& phase = phases_[i];
@@ -84,13 +111,18 @@ void CpuSegment::run(int thread, int n_threads) {
     const int64_t n = phase.n_tasks(), grain = phase.grain, grains = n / grain;
     const int64_t fixed = n_threads == 1 ? grains : grains - grains / kGivenPart;
     worker.fresh = true;
+    int64_t done = 0;
     const auto work = [&](int64_t first, int64_t last) {
       if (first < last) {
         phase.work(first, last, worker);
         worker.fresh = false;
+        done += last - first;
       }
     };
-    work(share_begin(fixed, thread, n_threads) * grain, share_begin(fixed, thread + 1, n_threads) * grain);
+    const auto begin = [&](int t) {  // equal ones where fewer threads were granted than asked for
+      return n_threads == team_.size() ? shares_.begin(fixed, t) : share_begin(fixed, t, n_threads);
+    };
+    work(begin(thread) * grain, begin(thread + 1) * grain);
     const int64_t rest = n - fixed * grain;
     for (int64_t at = given_[i].load(std::memory_order_relaxed); at < rest;) {
       const int64_t size = std::max<int64_t>((rest - at) / (2 * n_threads) / grain, 1) * grain;
@@ -98,7 +130,9 @@ void CpuSegment::run(int thread, int n_threads) {
       work(n - rest + at, std::min(n - rest + at + size, n));
       at = given_[i].load(std::memory_order_relaxed);
     }
+    if (grains >= kTelling * n_threads) mine += static_cast<double>(done) / static_cast<double>(n);
   }
+  shares_.did(thread, mine);
 }
 
 }  // namespace weft::cpu

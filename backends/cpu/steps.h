@@ -1,7 +1,7 @@
 // Where cpu kernels put their work: phases, replayed by a thread team. A phase is `n` tasks and a function over a range
-// of tasks. Each thread takes one contiguous share of the first three quarters; the rest goes by pieces to who is done
-// first, so that nobody waits long for a thread whose core or memory is slower just then. A barrier stands only between
-// phases that depend on each other.
+// of tasks. Each thread takes one contiguous share of the first three quarters, as large as it is fast (Shares); the
+// rest goes by pieces to who is done first, so that nobody waits long for a thread whose core or memory is slower just
+// then. A barrier stands only between phases that depend on each other.
 #pragma once
 
 #include <algorithm>
@@ -86,6 +86,23 @@ class CpuSteps : public Steps {
   size_t scratch_bytes_ = 0;
 };
 
+/// What share of the work each thread does: at first all the same, then what each has done of late. Results do not
+/// depend on it.
+class Shares {
+ public:
+  explicit Shares(int n_threads);
+
+  /// Where the share of a thread begins, of n grains; n where `thread` is one past the last.
+  int64_t begin(int64_t n, int thread) const;
+  /// What a thread did in this run, for learn(). Each writes its own.
+  void did(int thread, double work) { done_[static_cast<size_t>(thread)] = work; }
+  /// After a run of all threads.
+  void learn();
+
+ private:
+  std::vector<double> shares_, begins_, done_;
+};
+
 /// The phases of a plan's segment, ready to be replayed: launch() runs one parallel region.
 class CpuSegment : public Segment {
  public:
@@ -104,6 +121,7 @@ class CpuSegment : public Segment {
   Team& team_;
   std::vector<CpuSteps::Phase> phases_;
   std::unique_ptr<std::atomic<int64_t>[]> given_;  // of each phase: tasks handed out beyond the fixed shares
+  Shares shares_;
   int n_barriers_;
   size_t scratch_stride_;
   std::byte* scratch_ = nullptr;

@@ -35,9 +35,7 @@ void Barrier::wait_past(uint32_t epoch) {
 
 void Barrier::wake() { futex(epoch_, FUTEX_WAKE_PRIVATE, std::numeric_limits<int>::max()); }
 
-int default_threads() { return usable_cores(); }
-
-Team::Team(int n_threads) : size_(n_threads > 0 ? n_threads : default_threads()) {}
+Team::Team(int n_threads) : size_(n_threads > 0 ? n_threads : usable_cores().performance) {}
 
 void Team::enter(int thread, int n_threads) {
   static_cast<void>(started_.load(std::memory_order_acquire));

@@ -33,14 +33,11 @@ class Barrier {
   std::atomic<int> sleepers_{0};  // who counts itself here before it sees an old epoch is woken
 };
 
-/// Threads this process may use: physical cores in its affinity mask, at most its cgroup's cpu quota, at least 1.
-int default_threads();
-
 class Team {
  public:
   using Member = std::function<void(int thread, int n_threads)>;
 
-  /// 0: default_threads().
+  /// 0: the performance cores this process may use (machine.h).
   explicit Team(int n_threads);
 
   /// The most threads a run has; the OpenMP runtime may grant fewer.

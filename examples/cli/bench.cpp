@@ -22,7 +22,16 @@ struct Row {
   double tokens_per_s = 0, stddev = 0, gb_per_s = 0, tflop_per_s = 0, share_of_limit = 0;
   Arithmetic arithmetic = Arithmetic::f64;  // of its plan's largest step: what its limit is made of
   double limit_tflop_per_s = 0;
-  double step_us = 0, predicted_us = 0;  // of decoding
+  double step_us = 0, predicted_us = 0;           // of decoding
+  std::optional<double> deterministic_cost = {};  // of its time: what it takes more than without --deterministic
+};
+
+/// Rows of a run, and what its shares are shares of.
+struct Report {
+  std::string model, type, backend;
+  int threads = 0;
+  double limit_gb_per_s = 0, first_token_s = 0;
+  std::vector<Row> rows;
 };
 
 std::string_view name_of(Arithmetic arithmetic) {
@@ -159,51 +168,71 @@ class Bench {
   uint64_t state_ = 1;
 };
 
-void bench(const BenchArguments& options) {
+Report measure(const BenchArguments& options) {
   const auto start = std::chrono::steady_clock::now();
   Engine engine(options.run, options.batch);
   Session& session = engine.session();
   const int64_t longest = options.depth + std::max(options.prompt, options.generate + 1);
   require(longest <= session.context(), "bench: depth {} and {} more tokens do not fit the context of {}",
           options.depth, longest - options.depth, session.context());
-  const std::string name = std::filesystem::path(engine.model().path()).filename().string();
-  const std::string type(engine.model().main_type().name());
-  const std::string backend(session.devices().front().backend->name());
-  const int threads = session.devices().front().info().threads;
   Bench run(engine, options, start);
-  std::vector<Row> rows;
-  if (options.prompt > 0) rows.push_back(run.prompt());
-  if (options.generate > 0) rows.push_back(run.generate());
+  Report report{.model = std::filesystem::path(engine.model().path()).filename().string(),
+                .type = std::string(engine.model().main_type().name()),
+                .backend = std::string(session.devices().front().backend->name()),
+                .threads = session.devices().front().info().threads,
+                .limit_gb_per_s = run.limit_gb_per_s(),
+                .first_token_s = run.first_token_s(),
+                .rows = {}};
+  if (options.prompt > 0) report.rows.push_back(run.prompt());
+  if (options.generate > 0) report.rows.push_back(run.generate());
+  return report;
+}
+
+void bench(const BenchArguments& options) {
+  std::vector<Row> free;  // of a run that may sum in any order, before the one that may not
+  if (options.run.deterministic) {
+    BenchArguments other = options;
+    other.run.deterministic = false;
+    free = measure(other).rows;
+  }
+  Report report = measure(options);
+  for (size_t i = 0; i < free.size(); ++i) {
+    report.rows[i].deterministic_cost = free[i].tokens_per_s / report.rows[i].tokens_per_s - 1;
+  }
   if (options.json) {
     auto list = nlohmann::json::array();
-    for (const Row& r : rows) {
-      list.push_back({{"model", name},
-                      {"type", type},
-                      {"backend", backend},
-                      {"threads", threads},
+    for (const Row& r : report.rows) {
+      list.push_back({{"model", report.model},
+                      {"type", report.type},
+                      {"backend", report.backend},
+                      {"threads", report.threads},
                       {"test", r.test},
                       {"tokens_per_s", r.tokens_per_s},
                       {"stddev", r.stddev},
                       {"gb_per_s", r.gb_per_s},
                       {"tflop_per_s", r.tflop_per_s},
                       {"share_of_limit", r.share_of_limit},
-                      {"limit_gb_per_s", run.limit_gb_per_s()},
+                      {"limit_gb_per_s", report.limit_gb_per_s},
                       {"limit_tflop_per_s", r.limit_tflop_per_s},
                       {"step_us", r.step_us},
                       {"predicted_us", r.predicted_us},
-                      {"first_token_s", run.first_token_s()}});
+                      {"first_token_s", report.first_token_s}});
+      if (r.deterministic_cost) list.back()["deterministic_cost"] = *r.deterministic_cost;
     }
     fmt::print("{}\n", list.dump(2));
   } else {
-    fmt::print("{:<28} {:<7} {:<8} {:>7} {:>10} {:>12} {:>9} {:>8} {:>9} {:>9}\n", "model", "type", "backend",
-               "threads", "test", "tokens/s", "+/-", "GB/s", "TFLOP/s", "of limit");
-    for (const Row& r : rows) {
-      fmt::print("{:<28} {:<7} {:<8} {:>7} {:>10} {:>12.1f} {:>9.1f} {:>8.2f} {:>9.3f} {:>8.1f}%\n", name, type,
-                 backend, threads, r.test, r.tokens_per_s, r.stddev, r.gb_per_s, r.tflop_per_s, 100 * r.share_of_limit);
+    fmt::print("{:<28} {:<7} {:<8} {:>7} {:>10} {:>12} {:>9} {:>8} {:>9} {:>9}{}\n", "model", "type", "backend",
+               "threads", "test", "tokens/s", "+/-", "GB/s", "TFLOP/s", "of limit",
+               free.empty() ? "" : "  deterministic costs");
+    for (const Row& r : report.rows) {
+      fmt::print("{:<28} {:<7} {:<8} {:>7} {:>10} {:>12.1f} {:>9.1f} {:>8.2f} {:>9.3f} {:>8.1f}%{}\n", report.model,
+                 report.type, report.backend, report.threads, r.test, r.tokens_per_s, r.stddev, r.gb_per_s,
+                 r.tflop_per_s, 100 * r.share_of_limit,
+                 r.deterministic_cost ? fmt::format("{:>+20.1f}%", 100 * *r.deterministic_cost) : "");
     }
     fmt::print("first token {:.2f} s after the start; limits measured in this run: reads {:.2f} GB/s",
-               run.first_token_s(), run.limit_gb_per_s());
-    for (const Row& r : rows) {
+               report.first_token_s, report.limit_gb_per_s);
+    for (const Row& r : report.rows) {
       fmt::print("; {}: {} arithmetic {:.3f} TFLOP/s", r.test, name_of(r.arithmetic), r.limit_tflop_per_s);
       if (r.step_us > 0) fmt::print(", a step {:.1f} us, predicted {:.1f}", r.step_us, r.predicted_us);
     }
@@ -215,7 +244,8 @@ void bench(const BenchArguments& options) {
 
 void add_bench(CLI::App& app, Action& action) {
   auto options = std::make_shared<BenchArguments>();
-  CLI::App* command = app.add_subcommand("bench", "Measures prompt and generation speed");
+  CLI::App* command =
+      app.add_subcommand("bench", "Measures prompt and generation speed; with --deterministic also what that costs");
   add_run_options(*command, options->run, "fast");
   command->add_option("-p,--prompt", options->prompt, "Prompt tokens; 0 skips")
       ->check(CLI::NonNegativeNumber)

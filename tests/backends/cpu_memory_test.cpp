@@ -1,5 +1,6 @@
 // The cpu backend's memory: zeros that come when touched, and pages of a source that may go.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
@@ -30,6 +31,22 @@ TEST(CpuMemory, ClearLeavesZerosAndNothingElse) {
     EXPECT_TRUE(all(100, bytes, 0)) << bytes;
     EXPECT_TRUE(all(0, 100, 7) && all(100 + bytes, 100, 7)) << bytes;
   }
+}
+
+// Or the next process to load the model would read it from the disk.
+TEST(CpuMemory, AReleasedFileStaysInTheSystemsCache) {
+  const auto backend = make_cpu_backend(one_thread());
+  const MappedFile file("/proc/self/exe");
+  const auto bytes = file.bytes();
+  const auto resident = [&] {
+    std::vector<unsigned char> pages(bytes.size() / 4096 + 1);
+    EXPECT_EQ(mincore(const_cast<std::byte*>(bytes.data()), bytes.size(), pages.data()), 0);
+    return std::ranges::count_if(pages, [](unsigned char page) { return (page & 1U) != 0; });
+  };
+  const std::vector<std::byte> copy(bytes.begin(), bytes.end());
+  const auto before = resident();
+  backend->release_source(bytes.data(), bytes.size());
+  EXPECT_GE(resident(), before * 9 / 10);
 }
 
 TEST(CpuMemory, AReleasedSourceKeepsItsBytes) {

@@ -95,8 +95,13 @@ void for_packed_types(F f) {
 TEST(CpuPacked, MatchesDouble) {
   for_packed_types([](const TypeTraits& type) {
     for (const IsaKernels* isa : isas()) {
-      for (const auto& [t, n, blocks] :
-           {std::array<int64_t, 3>{1, 16, 1}, {1, 37, 3}, {1, 83, 2}, {2, 5, 2}, {7, 33, 2}, {21, 50, 1}}) {
+      for (const auto& [t, n, blocks] : {std::array<int64_t, 3>{1, 16, 1},
+                                         {1, 37, 3},
+                                         {1, 83, 2},
+                                         {2, 5, 2},
+                                         {7, 33, 2},
+                                         {21, 50, 1},
+                                         {70, 20, 9}}) {
         const PackedCase c(type, t, n, blocks * type.block_elems, *isa);
         testing::Guarded out(static_cast<size_t>(t * n) * sizeof(float));
         auto* y = reinterpret_cast<float*>(out.data());
@@ -117,7 +122,8 @@ TEST(CpuPacked, NothingSaturates) {
     for (const IsaKernels* isa : isas()) {
       for (const int fill : {0x00, 0xFF, 0x80, 0x7F, 0x0F, 0xF0}) {
         for (const float sign : {1.0f, -1.0f}) {
-          PackedCase c(type, 3, 16, 2 * type.block_elems, *isa);
+          constexpr int64_t kTokens = 19;  // both as they come and unpacked for many
+          PackedCase c(type, kTokens, 16, 2 * type.block_elems, *isa);
           const std::vector<std::byte> scales = c.stored;
           std::fill(c.stored.begin(), c.stored.end(), static_cast<std::byte>(fill));
           const size_t block = type.block_bytes;  // scales stay those of ordinary weights
@@ -134,8 +140,9 @@ TEST(CpuPacked, NothingSaturates) {
           for (float& value : c.x) value = sign;
           c.pack();
           c.quantize(*isa);
-          std::vector<float> got(3 * 16);
+          std::vector<float> got(kTokens * 16);
           c.multiply(*isa, 0, 16, 0, 3, got.data());
+          c.multiply(*isa, 0, 16, 3, kTokens, got.data());
           testing::expect_close(got, c.expected(), 3e-6, fmt::format("{} {} {:#x}", isa->name, type.name, fill),
                                 16);  // 128 x is added and taken away
         }
@@ -147,8 +154,8 @@ TEST(CpuPacked, NothingSaturates) {
 TEST(CpuPacked, BitsDependOnNeitherTileNorTokens) {
   for_packed_types([](const TypeTraits& type) {
     for (const IsaKernels* isa : isas()) {
-      const int64_t t = 23, n = 147;  // twice four tiles for one token, and a rest
-      const PackedCase c(type, t, n, 2 * type.block_elems, *isa);
+      const int64_t t = 83, n = 147;  // twice four tiles for one token, and a rest
+      const PackedCase c(type, t, n, (type.block_elems < 256 ? 11 : 2) * type.block_elems, *isa);
       std::vector<float> whole(static_cast<size_t>(t * n)), one_by_one(whole), split(whole);
       c.multiply(*isa, 0, n, 0, t, whole.data());
       for (int64_t i = 0; i < t; ++i) c.multiply(*isa, 0, n, i, i + 1, one_by_one.data());

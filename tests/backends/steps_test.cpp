@@ -201,6 +201,29 @@ TEST_F(StepsTest, EveryTaskIsGivenOnceAndTheFirstShareIsFresh) {
   }
 }
 
+// A fast and a slow core: the fixed shares follow what each does.
+TEST(Shares, FollowTheSpeedOfThreads) {
+  Shares shares(3);
+  const auto size = [&](int t) { return static_cast<double>(shares.begin(1200, t + 1) - shares.begin(1200, t)); };
+  EXPECT_EQ(size(0), 400);
+  EXPECT_EQ(size(2), 400);
+  const auto runs = [&](std::vector<double> done) {
+    for (int run = 0; run < 60; ++run) {
+      for (int t = 0; t < 3; ++t) shares.did(t, done[static_cast<size_t>(t)]);
+      shares.learn();
+    }
+  };
+  runs({4, 3, 1});
+  EXPECT_NEAR(size(0), 600, 10);
+  EXPECT_NEAR(size(2), 150, 10);
+  runs({1, 1, 0});
+  EXPECT_NEAR(size(2), 80, 10) << "a thread that does nothing is still tried";
+  runs({0, 0, 0});
+  EXPECT_NEAR(size(0), 560, 10) << "no news";
+  EXPECT_EQ(shares.begin(1200, 0), 0);
+  EXPECT_EQ(shares.begin(1200, 3), 1200);
+}
+
 TEST(Share, CoversEveryTaskOnce) {
   for (const int64_t n : {0, 1, 2, 7, 100}) {
     for (const int64_t parts : {1, 2, 3, 8}) {

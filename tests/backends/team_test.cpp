@@ -62,13 +62,16 @@ TEST(Team, RunsFromTwoThreadsQueue) {
 }
 
 TEST(Machine, ReadsLimits) {
-  EXPECT_GE(usable_cores(), 1);
+  EXPECT_GE(usable_cores().performance, 1);
+  EXPECT_GE(usable_cores().all, usable_cores().performance);
   EXPECT_GT(usable_memory(), size_t{1} << 20);
   EXPECT_FALSE(cpu_name().empty());
   EXPECT_DOUBLE_EQ(parse_cpu_max("150000 100000\n"), 1.5);
   EXPECT_DOUBLE_EQ(parse_cpu_max("max 100000\n"), -1);
   EXPECT_DOUBLE_EQ(parse_cpu_max("-1\n 100000\n"), -1);
   EXPECT_DOUBLE_EQ(parse_cpu_max(""), -1);
+  EXPECT_EQ(parse_cpu_list("0-3,8\n"), (std::vector{0, 1, 2, 3, 8}));
+  EXPECT_TRUE(parse_cpu_list("").empty());
   EXPECT_EQ(parse_bytes("max\n"), -1);
   EXPECT_EQ(parse_bytes("1073741824\n"), 1073741824);
   const std::string v2 = "anon 7\nfile 900\ninactive_file 500\nactive_file 300\n";
@@ -76,6 +79,32 @@ TEST(Machine, ReadsLimits) {
   const std::string v1 = "cache 9\ninactive_file 1\nactive_file 2\ntotal_inactive_file 30\ntotal_active_file 40\n";
   EXPECT_EQ(file_pages(v1, "total_"), 70) << "with the groups below it";
   EXPECT_EQ(file_pages("", ""), 0);
+}
+
+TEST(Machine, CountsCores) {
+  const auto count = [](std::vector<Cpu> cpus, double quota = -1) {
+    const Cores cores = count_cores(cpus, quota);
+    return std::pair{cores.all, cores.performance};
+  };
+  EXPECT_EQ(count({{"0,1"}, {"0,1"}, {"2"}, {"3"}}), std::pair(3, 3)) << "hyper-threads count once";
+  EXPECT_EQ(count({{"0"}, {"1"}, {"2"}, {"3"}}, 1.5), std::pair(2, 2)) << "a quota rounds up";
+  EXPECT_EQ(count({{"0"}, {"1"}}, 0.1), std::pair(1, 1));
+  EXPECT_EQ(count({{"0,1", -1, true}, {"0,1", -1, true}, {"2"}, {"3"}}), std::pair(3, 1)) << "an Intel hybrid";
+  EXPECT_EQ(count({{"2"}, {"3"}}), std::pair(2, 2)) << "its slow cores alone";
+  EXPECT_EQ(count({{"0", 1024}, {"1", 1009}, {"2", 620}}), std::pair(3, 2)) << "by capacity";
+}
+
+TEST(Machine, KnowsSharedMappings) {
+  const std::string maps =
+      "7f0c1000-7f0c9000 r--s 00000000 fe:00 1234   /a file\n7f0c9000-7f0cb000 rw-p 00000000 00:00 0\n";
+  EXPECT_TRUE(shared_in(maps, 0x7f0c1000, 0x8000));
+  EXPECT_TRUE(shared_in(maps, 0x7f0c8fff, 1));
+  EXPECT_FALSE(shared_in(maps, 0x7f0c1000, 0x8001)) << "ends in another";
+  EXPECT_FALSE(shared_in(maps, 0x7f0c9000, 1)) << "private";
+  EXPECT_FALSE(shared_in(maps, 0x7f0cb000, 1)) << "none";
+  EXPECT_FALSE(shared_in("junk\n-\n12\n1-\n", 1, 1));
+  int own = 0;
+  EXPECT_FALSE(is_shared_mapping(&own, sizeof own));
 }
 
 }  // namespace

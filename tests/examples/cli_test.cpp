@@ -424,7 +424,20 @@ TEST(Cli, BenchSpeaksJson) {
     }
     EXPECT_GT(row.at("tokens_per_s").get<double>(), 0);
   }
+  EXPECT_FALSE(rows[0].contains("deterministic_cost"));
   EXPECT_NE(output_of({"bench", tiny, "-p", "8", "-n", "0", "-r", "1"}).find("pp8"), std::string::npos);
+}
+
+TEST(Cli, BenchSaysWhatDeterminismCosts) {
+  const TempFolder folder;
+  const std::string tiny = write_tiny(folder);
+  const std::vector<std::string> arguments = {"bench", tiny, "-p", "8", "-n", "4", "-r", "1", "--deterministic"};
+  EXPECT_NE(output_of(arguments).find("deterministic costs"), std::string::npos);
+  std::vector<std::string> json = arguments;
+  json.emplace_back("--json");
+  const auto rows = nlohmann::json::parse(output_of(json));
+  ASSERT_EQ(rows.size(), 2u);
+  for (const auto& row : rows) EXPECT_GT(row.at("deterministic_cost").get<double>(), -1);
 }
 
 TEST(Cli, Inspects) {

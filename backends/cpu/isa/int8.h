@@ -133,8 +133,7 @@ WEFT_INLINE void store_i8(int8_t* p, I v) {
 WEFT_INLINE I broadcast4(const int8_t* x) { return set_i32(load_as<int32_t>(x)); }
 
 // Products of unsigned bytes below 128 with signed ones, sums of four a lane; and of signed bytes w, which VNNI takes
-// with 128 added (biased). Sums16 holds up to 8 products of bytes below 16 before it is widened: without VNNI they are
-// pairs in 16 bits, and 8 * 2 * 15 * 127 < 2^15.
+// with 128 added (biased).
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 
 constexpr int kBias = 128;
@@ -149,9 +148,13 @@ WEFT_INLINE I dot(I sums, I w, I x) {
   return _mm256_dpbusd_avx_epi32(sums, w, x);
 #endif
 }
-WEFT_INLINE I dot_nibbles(I sums, I w, I x) { return dot(sums, w, x); }
-WEFT_INLINE I widen(I sums) { return sums; }
-WEFT_INLINE I dot_biased(I sums, I w, I x) { return dot(sums, w, x); }
+
+/// The products of a few units of four columns, one after the other, w of so many bits (8: biased).
+template <int Bits>
+struct Products {
+  I sums;
+  WEFT_INLINE void add(int /*unit*/, I w, I x) { sums = dot(sums, w, x); }
+};
 
 #elif defined(__AVX2__)
 
@@ -159,13 +162,32 @@ constexpr int kBias = 0;
 constexpr float kHighUnit = 1;
 WEFT_INLINE I high_nibbles(I w) { return and_i(right16<4>(w), set_i8(15)); }
 
-/// A pair of products must fit 16 bits: 2 * 128 * 127 < 2^15.
-WEFT_INLINE I dot(I sums, I w, I x) {
-  return _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+/// v, which the compiler must have before it goes on: it makes trees of long sums, for registers there are not.
+WEFT_INLINE I in_turn(I v) {
+  asm("" : "+x"(v));
+  return v;
 }
-WEFT_INLINE I dot_nibbles(I sums, I w, I x) { return _mm256_add_epi16(sums, _mm256_maddubs_epi16(w, x)); }
-WEFT_INLINE I widen(I sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
-WEFT_INLINE I dot_biased(I sums, I w, I x) { return dot(sums, _mm256_abs_epi8(w), _mm256_sign_epi8(x, w)); }
+WEFT_INLINE I widen(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+
+/// A pair of products must fit 16 bits: 2 * 128 * 127 < 2^15.
+WEFT_INLINE I dot(I sums, I w, I x) { return in_turn(add_i32(sums, widen(_mm256_maddubs_epi16(w, x)))); }
+
+/// Pairs of products of few bits are summed in 16 bits for a while: 8 * 2 * 15 * 127, 4 * 2 * 31 * 127 and 2 * 2 * 63 *
+/// 127 are below 2^15. `unit` counts from 0; a whole number of kRun is added.
+template <int Bits>
+struct Products {
+  static constexpr int kRun = Bits <= 4 ? 8 : Bits == 5 ? 4 : 2;
+  I sums, pairs = zero_i();
+  WEFT_INLINE void add(int unit, I w, I x) {
+    if constexpr (Bits == 8) {
+      sums = dot(sums, _mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    } else {
+      const I two = _mm256_maddubs_epi16(w, x);
+      pairs = unit % kRun == 0 ? two : in_turn(_mm256_add_epi16(pairs, two));
+      if (unit % kRun == kRun - 1) sums = add_i32(sums, widen(pairs));
+    }
+  }
+};
 
 #endif
 

@@ -6,58 +6,55 @@
 // cycles to arrive; so a thread reads four tiles at once, and prefetches a group's share at a time, into L2 well ahead
 // and into L1 shortly before. At many tokens a block is unpacked once for up to kTokens of them; bound by the dot
 // products (8 of about 12 operations on their ports).
-#include "backends/cpu/isa/rows16.h"
+#include "backends/cpu/isa/unpacked.h"
 
 namespace weft::cpu::WEFT_ISA {
 namespace {
 
-constexpr int kPackedRows = 16, kTokens = kLanes == 16 ? 8 : 4;
-constexpr int64_t kAhead = 2048;  // bytes prefetched ahead, where a thread reads one stream
-constexpr int64_t kStreams = 4;   // and where several, into L1 and into L2:
+constexpr int kPackedRows = 16, kParts = kPackedRows / kLanes, kTokens = kLanes == 16 ? 8 : 4;
+constexpr int64_t kUnpackTokens = 2 * kTokens;  // from which on blocks that want it are unpacked for all first
+constexpr int64_t kAhead = 2048;                // bytes prefetched ahead, where a thread reads one stream
+constexpr int64_t kStreams = 4;                 // and where several, into L1 and into L2:
 constexpr int64_t ahead_l1(int64_t block) { return block > 1024 ? block : 1024; }
 constexpr int64_t ahead_l2(int64_t block) { return block > 1024 ? 3 * block : 4096; }
 
 /// What a packed block is dotted with: a group of blocks of T tokens.
-template <int T>
+template <Format F, int T>
 struct Sink {
   V (&sums)[T];
   const QuantizedBlock* x;
   int64_t stride;
-  I acc[T];
-  bool narrow = false;                              // acc is still pairs of 16 bits
+  Products<Rows16<F>::kBits> acc[T];
+  int unit = 0;                                     // how many acc has
   const std::byte *near = nullptr, *far = nullptr;  // what is prefetched into L1 and L2 at the end of group 0
-  int64_t group_bytes = 0;                          // and how far on at that of the next
+  int64_t group_bytes = 0;                          // and how far on at that of the next;
+  int64_t first_line = 0, end_line = 0;             // of each those lines
 
   WEFT_INLINE Sink(V (&s)[T], const QuantizedBlock* blocks, int64_t x_stride) : sums(s), x(blocks), stride(x_stride) {
     clear();
   }
   WEFT_INLINE void clear() {
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) acc[t] = zero_i();
+    for (int t = 0; t < T; ++t) acc[t].sums = zero_i();
+    unit = 0;
   }
   WEFT_INLINE const QuantizedBlock& at(int t, int group) const { return x[t * stride + group]; }
   WEFT_INLINE I columns(int t, int i) const { return broadcast4(at(t, i / 32).q + i % 32); }
 
-  WEFT_INLINE void nibbles(I q, int i) {
-    narrow = true;
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) acc[t] = dot_nibbles(acc[t], q, columns(t, i));
-  }
+  WEFT_INLINE void nibbles(I q, int i) { dot(q, i); }
+  WEFT_INLINE void biased(I q, int i) { dot(q, i); }
   WEFT_INLINE void dot(I q, int i) {
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) acc[t] = WEFT_ISA::dot(acc[t], q, columns(t, i));
-  }
-  WEFT_INLINE void biased(I q, int i) {
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) acc[t] = dot_biased(acc[t], q, columns(t, i));
+    for (int t = 0; t < T; ++t) acc[t].add(unit, q, columns(t, i));
+    ++unit;
   }
   /// A group's share of the lines ahead: all of a block's at once would wait for each other.
   WEFT_INLINE void prefetch(int group) {
-    if (group_bytes == 0) return;
+    if (end_line == 0) return;
     asm volatile("");  // or the compiler moves the prefetches of all groups to the front
-    for (int64_t line = 0; line < group_bytes; line += 64) {  // past the weight is harmless: it never faults
-      _mm_prefetch(reinterpret_cast<const char*>(near + group * group_bytes + line), _MM_HINT_T0);
-      _mm_prefetch(reinterpret_cast<const char*>(far + group * group_bytes + line), _MM_HINT_T1);
+    for (int64_t line = first_line; line < end_line; ++line) {  // past the weight is harmless: it never faults
+      _mm_prefetch(reinterpret_cast<const char*>(near + group * group_bytes + line * 64), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(far + group * group_bytes + line * 64), _MM_HINT_T1);
     }
   }
   WEFT_INLINE void scale(int group, V factor) {
@@ -67,7 +64,7 @@ struct Sink {
   WEFT_INLINE void add_scaled(int group, V factor) {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
-      const V sum = to_float(narrow ? widen(acc[t]) : acc[t]) * factor;
+      const V sum = to_float(acc[t].sums) * factor;
       sums[t] = fma(sum, set(at(t, group).d), sums[t]);
     }
     clear();
@@ -78,7 +75,7 @@ struct Sink {
   }
   WEFT_INLINE void half_less32(int group, int half) {
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) acc[t] = set_i32(at(t, group).less32[half]);
+    for (int t = 0; t < T; ++t) acc[t].sums = set_i32(at(t, group).less32[half]);
   }
   WEFT_INLINE void half_scale(int group, int half, V factor) {
     if (half == 0) prefetch(group);
@@ -104,7 +101,7 @@ void tile(const std::byte* w, const QuantizedBlock* x, int64_t x_stride, int64_t
       for (int t = 0; t < T; ++t) sums[t] = load(out[t] + row);
       const QuantizedBlock* blocks = x;
       asm volatile("" : "+r"(blocks));  // or the broadcasts of all parts are hoisted, into registers there are not
-      Sink<T> sink(sums, blocks, x_stride);
+      Sink<F, T> sink(sums, blocks, x_stride);
       Block::block(w, row, sink);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) store(out[t] + row, sums[t]);
@@ -143,22 +140,55 @@ void streams_of(const PackedMatmul& m, int64_t row) {
 #pragma GCC unroll 4
     for (int s = 0; s < kStreams; ++s) {
       const std::byte* block = w + s * tile_bytes + at;
-#pragma GCC unroll 1
-      for (int r = 0; r < kPackedRows; r += kLanes) {
-        V sums[1] = {load(out[s] + r)};
-        Sink<1> sink(sums, x, 0);
-        if (r == 0) {
-          sink.near = w + s * tile_bytes + near;
-          sink.far = w + s * tile_bytes + far;
-          sink.group_bytes = Block::kBytes * kQuantizedElems / Block::kElems;
-        }
-        Block::block(block, r, sink);
-        store(out[s] + r, sums[0]);
-      }
+      unroll<kParts>([&](auto part) WEFT_LAMBDA {
+        constexpr int64_t kGroupBytes = Block::kBytes * kQuantizedElems / Block::kElems,
+                          kLines = (kGroupBytes + 63) / 64;
+        V sums[1] = {load(out[s] + part.value * kLanes)};
+        Sink<F, 1> sink(sums, x, 0);
+        sink.near = w + s * tile_bytes + near;
+        sink.far = w + s * tile_bytes + far;
+        sink.group_bytes = kGroupBytes;
+        sink.first_line = kLines * part.value / kParts;
+        sink.end_line = kLines * (part.value + 1) / kParts;
+        Block::block(block, part.value * kLanes, sink);
+        store(out[s] + part.value * kLanes, sums[0]);
+      });
     }
   }
   for (int s = 0; s < kStreams; ++s) {
     for (int r = 0; r < kPackedRows; ++r) m.out[row + s * kPackedRows + r - m.first_row] = out[s][r];
+  }
+}
+
+/// Up to kTokenTile tokens, sixteen rows.
+template <Format F>
+void unpacked_of(const PackedMatmul& m, int64_t row, int64_t token, int64_t n_tokens) {
+  using Block = Rows16<F>;
+  alignas(64) float out[kTokenTile][kPackedRows];
+  for (int64_t t = 0; t < n_tokens; ++t) {
+    for (int r = 0; r < kPackedRows; ++r) out[t][r] = 0;
+  }
+  const std::byte* w = m.w + row / kPackedRows * (m.k / Block::kElems * Block::kBytes);
+  const QuantizedBlock* x = m.x + token * m.x_stride;
+  Unpacked<F> block;
+  for (int64_t i = 0; i < m.k; i += block.kColumns, x += block.kColumns / kQuantizedElems) {
+    const int64_t left = m.k - i < block.kColumns ? m.k - i : block.kColumns, groups = left / kQuantizedElems;
+    const int64_t bytes = left / Block::kElems * Block::kBytes;
+    for (int64_t line = 0; line < bytes; line += 64) {  // past the weight is harmless: it never faults
+      _mm_prefetch(reinterpret_cast<const char*>(w + bytes + line), _MM_HINT_T0);
+    }
+    w = block.unpack(w, groups);
+    int64_t t = 0;
+    for (; t + kTokens <= n_tokens; t += kTokens) {
+      block.template multiply<kTokens>(x + t * m.x_stride, m.x_stride, groups, out + t);
+    }
+    for (; t < n_tokens; ++t) block.template multiply<1>(x + t * m.x_stride, m.x_stride, groups, out + t);
+  }
+  const int64_t first = row < m.first_row ? m.first_row : row;
+  const int64_t end = m.first_row + m.n_rows, last = row + kPackedRows < end ? row + kPackedRows : end;
+  for (int64_t t = 0; t < n_tokens; ++t) {
+    float* to = m.out + (token + t) * m.out_stride - m.first_row;
+    for (int64_t n = first; n < last; ++n) to[n] = out[t][n - row];
   }
 }
 
@@ -170,6 +200,11 @@ void multiply(const PackedMatmul& m) {
   }
   for (; row < m.first_row + m.n_rows; row += kPackedRows) {
     int64_t t = 0;
+    while (F != Format::q8_0 && m.n_tokens - t >= kUnpackTokens) {
+      const int64_t n = m.n_tokens - t < kTokenTile ? m.n_tokens - t : kTokenTile;
+      unpacked_of<F>(m, row, t, n);
+      t += n;
+    }
     for (; t + kTokens <= m.n_tokens; t += kTokens) tile_of<F, kTokens>(m, row, t);
     if constexpr (kTokens > 4) {
       for (; t + 4 <= m.n_tokens; t += 4) tile_of<F, 4>(m, row, t);

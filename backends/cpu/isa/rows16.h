@@ -6,6 +6,7 @@
 //   scale(group, v)                          ends the group
 //   half_less32(group, half)                 begins the sums of 16 columns with -32 times the sum of x
 //   half_scale(group, half, v)               ends them
+// kBits: of the quants, 8 of biased ones; kShifts, kHalves: whether shift, and the last two, are called.
 #pragma once
 
 #include "backends/cpu/isa/int8.h"
@@ -70,6 +71,8 @@ WEFT_INLINE void fives32(const std::byte* qh, const std::byte* qs, int row, S& s
 template <>
 struct Rows16<Format::q4_0> {
   static constexpr int kElems = 32, kBytes = 16 * 18;
+  static constexpr int kBits = 4;
+  static constexpr bool kShifts = true, kHalves = false;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     nibbles32(p + 32, row, sink);
@@ -81,6 +84,8 @@ struct Rows16<Format::q4_0> {
 template <>
 struct Rows16<Format::q4_1> {
   static constexpr int kElems = 32, kBytes = 16 * 20;
+  static constexpr int kBits = 4;
+  static constexpr bool kShifts = true, kHalves = false;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     nibbles32(p + 64, row, sink);
@@ -91,6 +96,8 @@ struct Rows16<Format::q4_1> {
 template <>
 struct Rows16<Format::q5_0> {
   static constexpr int kElems = 32, kBytes = 16 * 22;
+  static constexpr int kBits = 5;
+  static constexpr bool kShifts = true, kHalves = false;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     fives32(p + 32, p + 96, row, sink);
@@ -102,6 +109,8 @@ struct Rows16<Format::q5_0> {
 template <>
 struct Rows16<Format::q5_1> {
   static constexpr int kElems = 32, kBytes = 16 * 24;
+  static constexpr int kBits = 5;
+  static constexpr bool kShifts = true, kHalves = false;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     fives32(p + 64, p + 128, row, sink);
@@ -112,6 +121,8 @@ struct Rows16<Format::q5_1> {
 template <>
 struct Rows16<Format::q8_0> {
   static constexpr int kElems = 32, kBytes = 16 * 34;
+  static constexpr int kBits = 8;
+  static constexpr bool kShifts = kBias != 0, kHalves = false;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     unroll<8>([&](auto i) WEFT_LAMBDA { sink.biased(xor_i(unit(p + 32, i.value, row), set_i8(kBias)), 4 * i.value); });
@@ -127,6 +138,8 @@ inline constexpr int8_t kLevelsMXFP4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, 
 template <>
 struct Rows16<Format::iq4_nl> {
   static constexpr int kElems = 32, kBytes = 16 * 18;
+  static constexpr int kBits = 8;
+  static constexpr bool kShifts = kBias != 0, kHalves = false;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     levels32<0>(p + 32, row, load_as<__m128i>(kLevelsIQ4), sink);
@@ -138,6 +151,8 @@ struct Rows16<Format::iq4_nl> {
 template <>
 struct Rows16<Format::mxfp4> {
   static constexpr int kElems = 32, kBytes = 16 * 17;
+  static constexpr int kBits = 8;
+  static constexpr bool kShifts = kBias != 0, kHalves = false;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     levels32<0>(p + 16, row, load_as<__m128i>(kLevelsMXFP4), sink);
@@ -181,6 +196,8 @@ class ScalesK {
 template <>
 struct Rows16<Format::q4_K> {
   static constexpr int kElems = 256, kBytes = 16 * 144;
+  static constexpr int kBits = 4;
+  static constexpr bool kShifts = true, kHalves = false;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     const ScalesK scales(p, row);
@@ -196,6 +213,8 @@ struct Rows16<Format::q4_K> {
 template <>
 struct Rows16<Format::q5_K> {
   static constexpr int kElems = 256, kBytes = 16 * 176;
+  static constexpr int kBits = 5;
+  static constexpr bool kShifts = true, kHalves = false;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     const ScalesK scales(p, row);
@@ -214,6 +233,8 @@ struct Rows16<Format::q5_K> {
 template <>
 struct Rows16<Format::q6_K> {
   static constexpr int kElems = 256, kBytes = 16 * 210;
+  static constexpr int kBits = 6;
+  static constexpr bool kShifts = false, kHalves = true;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     const V d = f16_of(p + 3328, row);
@@ -236,6 +257,8 @@ struct Rows16<Format::q6_K> {
 template <>
 struct Rows16<Format::iq4_xs> {
   static constexpr int kElems = 256, kBytes = 16 * 136;
+  static constexpr int kBits = 8;
+  static constexpr bool kShifts = kBias != 0, kHalves = false;
   template <typename S>
   static WEFT_INLINE void block(const std::byte* p, int row, S& sink) {
     const V d = f16_of(p, row);
