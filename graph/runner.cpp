@@ -44,7 +44,7 @@ Runner::Runner(Plan plan, Runtime& runtime, Memory& memory, bool observable, Ste
   for (NodeId id = 0; id < plan_.graph->size(); ++id) {
     const InputOp* op = plan_.graph->node(id).as<InputOp>();
     if (op == nullptr) continue;
-    Input& input = inputs_.emplace_back(op->label, op->type.bytes());
+    Input& input = inputs_.emplace_back(Input{.name = op->label, .bytes = op->type.bytes(), .offset = {}});
     for (const auto& slots : plan_.slots) {
       const ValueSlot& slot = slots[plan_.graph->index({plan_.graph.get(), id, 0})];
       const bool read = slot.region == ValueSlot::Region::arena;
