@@ -31,10 +31,10 @@ struct Candidates {
   }
 
   std::vector<Value> lower(const Values& in) const {
-    constexpr float kNone = -std::numeric_limits<float>::infinity(), kMost = std::numeric_limits<float>::max();
+    constexpr float none = -std::numeric_limits<float>::infinity(), most = std::numeric_limits<float>::max();
     const Value x = in[kLogits];
-    const auto [values, ids] = top_k(minimum(select(equal(x, x), x, scalar(x, kNone)), kMost), k);
-    const Value tokens = select(less(kNone, values), cast(ids, quant::f32), scalar(x, -1));
+    const auto [values, ids] = top_k(minimum(select(equal(x, x), x, scalar(x, none)), most), k);
+    const Value tokens = select(less(none, values), cast(ids, quant::f32), scalar(x, -1));
     return {values, cast(tokens, quant::i32)};
   }
 };
