@@ -90,7 +90,9 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
   options.precision = default_precision;
   add_model(command, options.model);
   command.add_option("--backend", options.backend, "auto, cuda, cpu or ref")->capture_default_str();
-  command.add_option("--threads", options.threads, "Threads of the cpu backend (default: physical performance cores allowed)")
+  command
+      .add_option("--threads", options.threads,
+                  "Threads of the cpu backend (default: physical performance cores allowed)")
       ->check(CLI::Range(1, 1024));
   command
       .add_option("--precision", options.precision,
