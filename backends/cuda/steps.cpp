@@ -1,9 +1,12 @@
 #include "backends/cuda/steps.h"
 
 #include <fmt/format.h>
-#include <nvtx3/nvToolsExt.h>
 
 #include <memory>
+
+#if __has_include(<nvtx3/nvToolsExt.h>)  // a part of the toolkit that may be absent
+#include <nvtx3/nvToolsExt.h>
+#endif
 
 #include "backends/cuda/check.h"
 
@@ -41,6 +44,18 @@ struct EventPair {
   cudaEvent_t begin = nullptr, end = nullptr;
 };
 
+/// What a profiler shows around a launch.
+struct Range {
+#if __has_include(<nvtx3/nvToolsExt.h>)
+  explicit Range(const std::string& name) { nvtxRangePushA(name.c_str()); }
+  ~Range() { nvtxRangePop(); }
+#else
+  explicit Range(const std::string&) {}
+#endif
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+};
+
 }  // namespace
 
 CudaSegment::CudaSegment(CudaSteps&& steps) : stream_(steps.stream_), name_(std::move(steps.name)) {
@@ -57,10 +72,8 @@ CudaSegment::~CudaSegment() {
 }
 
 void CudaSegment::launch() {
-  nvtxRangePushA(name_.c_str());
-  const cudaError_t status = cudaGraphLaunch(graph_, stream_);
-  nvtxRangePop();
-  check(status, "launching a graph");
+  const Range range(name_);
+  check(cudaGraphLaunch(graph_, stream_), "launching a graph");
 }
 
 double CudaSegment::timed_launch() {
