@@ -32,13 +32,8 @@ struct Terms {
 template <bool kGated>
 __device__ Terms terms_of(const GemvArgs& a, int64_t t, int64_t row) {
   Terms terms;
-  const auto bias_of = [&](int64_t r) {
-    const Place at = place_of(a.weights, r);
-    const float* bias = a.weights.bias[at.block];
-    return bias != nullptr ? bias[at.row] : 0.0f;
-  };
-  terms.bias = bias_of(row);
-  if (kGated) terms.gate_bias = bias_of(row + a.weights.begin[a.weights.n_blocks] / 2);
+  terms.bias = biased(a.weights, row, 0);
+  if (kGated) terms.gate_bias = biased(a.weights, row + a.weights.begin[a.weights.n_blocks] / 2, 0);
   if (a.adds) terms.residual = residual_of(a.residual, t, row, a.y_stride);
   return terms;
 }
