@@ -74,6 +74,33 @@ TEST_F(CudaProducts, EveryFormat) {
   EXPECT_EQ(n_types, 11) << "q4_0 to q8_0, q4_K to q6_K, iq4_nl, iq4_xs, mxfp4";
 }
 
+// Rows and columns that fill chunks and warps and that do not; rows whose planes begin within 16 bytes.
+TEST_F(CudaProducts, OneTokenOfEveryFormat) {
+  int n_int8 = 0, n_plain = 0;
+  for (const TypeTraits* type : quant::kAllTypes) {
+    if (!type->encode) continue;
+    const bool plain = type->block_elems == 1;
+    int n = 0;
+    for (const Size& s :
+         {Size{1, 40, 256}, Size{1, 5000, 768}, Size{1, 37, 288}, Size{1, 3, 4096}, Size{1, 300, 8448}}) {
+      if (s.k % static_cast<int64_t>(type->block_elems) != 0) continue;
+      const std::string what = fmt::format("{}, {} x {}", type->name, s.rows, s.k);
+      n += check(
+          plain ? "vector_matmul.gemv" : "vector_matmul.int8", what,
+          [&](OpGraph& g, auto& store) {
+            g.live.tokens = 1;
+            const Value x = g.random({1, s.k}, 1, Rows::tokens);
+            return g.graph.add(VectorMatmul{}, {x, std::vector<Value>{random_weight(g, store, *type, s.rows, s.k)}})[0]
+                .node;
+          },
+          tolerance(plain ? Arithmetic::f32 : Arithmetic::int8));
+    }
+    (plain ? n_plain : n_int8) += n > 0;
+  }
+  EXPECT_EQ(n_int8, 11) << "q4_0 to q8_0, q4_K to q6_K, iq4_nl, iq4_xs, mxfp4";
+  EXPECT_EQ(n_plain, 3) << "f32, f16, bf16";
+}
+
 TEST_F(CudaProducts, MorePanelsThanBlocks) {
   for (const int64_t tokens : {3, 12, 32}) {
     check_matmul(quant::q8_0, {tokens, 40000, 256});
