@@ -1,5 +1,7 @@
-// softmax_context.decode on a GPU against its `lower` on ref: every cache format and width of head, groups of query
-// heads that fill a tile and that do not, lengths at the edges of tiles, parts and pages.
+// softmax_context's 16-bit kernels on a GPU against its `lower` on ref: every cache format and width of head, groups of
+// query heads, lengths at the edges of tiles, parts and pages, masks.
+#include <functional>
+
 #include "ops/quant/all.h"
 #include "tests/backends/attention_steps.h"
 #include "tests/backends/cuda_fixture.h"
@@ -7,11 +9,12 @@
 namespace weft::testing {
 namespace {
 
-class CudaDecode : public ::testing::Test {
+class CudaAttention : public ::testing::Test {
  protected:
+  explicit CudaAttention(std::string kernel) : name_(std::move(kernel)) {}
   void SetUp() override {
     if (backend_->devices().empty()) GTEST_SKIP() << backend_->absent();
-    kernel_ = find_kernel(*backend_, "softmax_context.decode");
+    kernel_ = find_kernel(*backend_, name_);
     ASSERT_NE(kernel_, nullptr);
   }
 
@@ -38,10 +41,40 @@ class CudaDecode : public ::testing::Test {
     v.op.rotary_dim = d / 2;
     return v;
   }
-  static Batch one(int length, int page = 64) { return {{length - 1}, {1}, 1, page}; }
+  static Variant changed(std::string name, const std::function<void(Variant&)>& change) {
+    Variant v = plain(8, 2, 128);
+    v.name = std::move(name);
+    change(v);
+    return v;
+  }
+  /// Windows, caps, slopes, sinks, norms, and all of them.
+  static std::vector<Variant> masks_and_scores() {
+    const auto window = [](Variant& v) { v.op.window = 100; };
+    const auto cap = [](Variant& v) { v.op.softcap = 2; };
+    const auto alibi = [](Variant& v) { v.op.alibi = true; };
+    const auto sinks = [](Variant& v) { v.sinks = true; };
+    const auto norm = [](Variant& v) { v.q_norm = true; };
+    const auto all = [&](Variant& v) { window(v), cap(v), alibi(v), sinks(v), norm(v), v.whole_row = true; };
+    return {changed("window", window), changed("softcap", cap),  changed("alibi", alibi),
+            changed("sinks", sinks),   changed("qk norm", norm), changed("all", all)};
+  }
 
   std::unique_ptr<Backend> backend_ = load_cuda_backend();
   const Kernel* kernel_ = nullptr;
+
+ private:
+  std::string name_;
+};
+
+class CudaDecode : public CudaAttention {
+ protected:
+  CudaDecode() : CudaAttention("softmax_context.decode") {}
+  static Batch one(int length, int page = 64) { return {{length - 1}, {1}, 1, page}; }
+};
+
+class CudaFlash : public CudaAttention {
+ protected:
+  CudaFlash() : CudaAttention("softmax_context.flash") {}
 };
 
 TEST_F(CudaDecode, EveryWidthAndCacheFormatAtEveryLength) {
@@ -60,21 +93,8 @@ TEST_F(CudaDecode, GroupsOfAnySize) {
 }
 
 TEST_F(CudaDecode, MasksAndScores) {
-  const auto variant = [](std::string name, auto change) {
-    Variant v = plain(8, 2, 128);
-    v.name = std::move(name);
-    change(v);
-    return v;
-  };
-  const auto window = [](Variant& v) { v.op.window = 100; };
-  const auto cap = [](Variant& v) { v.op.softcap = 2; };
-  const auto alibi = [](Variant& v) { v.op.alibi = true; };
-  const auto sinks = [](Variant& v) { v.sinks = true; };
-  const auto norm = [](Variant& v) { v.q_norm = true; };
-  const auto all = [&](Variant& v) { window(v), cap(v), alibi(v), sinks(v), norm(v), v.whole_row = true; };
   for (const int length : {1, 16, 100, 101, 1000}) {
-    for (const Variant& v : {variant("window", window), variant("softcap", cap), variant("alibi", alibi),
-                             variant("sinks", sinks), variant("qk norm", norm), variant("all", all)}) {
+    for (const Variant& v : masks_and_scores()) {
       for (const DType cache : {DType(quant::f16), DType(quant::q8_0)}) check(v, one(length), cache);
     }
   }
@@ -98,6 +118,37 @@ TEST_F(CudaDecode, RefusesWhatItsTilesDoNotFit) {
   EXPECT_TRUE(reason(32, 16, 1, quant::f16).has_value()) << "a width it was not made for";
   EXPECT_TRUE(reason(64, 16, 1, quant::f32).has_value()) << "f32 keys";
   EXPECT_TRUE(reason(64, 16, 65, quant::f16).has_value()) << "many tokens";
+}
+
+TEST_F(CudaFlash, EveryWidthAndCacheFormat) {
+  for (const DType cache : {DType(quant::f32), DType(quant::f16), DType(quant::bf16), DType(quant::q8_0)}) {
+    for (const int d : {32, 64, 80, 96, 104, 128, 160, 256}) {
+      if (d % cache->block_elems != 0) continue;
+      check(plain(8, 2, d), {{0}, {150}, 160, 64}, cache);
+      check(plain(2, 2, d), {{200}, {129}, 129, 16}, cache);
+    }
+  }
+}
+
+TEST_F(CudaFlash, LengthsAtTheEdgesOfTiles) {
+  for (const int past : {0, 1, 63, 64, 500}) {
+    for (const int fed : {1, 16, 63, 65, 127, 128, 129, 300}) {
+      check(plain(4, 1, 128), {{past}, {fed}, std::max(fed, 70), 64}, quant::f16);
+    }
+  }
+}
+
+TEST_F(CudaFlash, MasksAndScores) {
+  for (const Variant& v : masks_and_scores()) {
+    for (const DType cache : {DType(quant::f16), DType(quant::q8_0)}) check(v, {{70}, {200}, 256, 32}, cache);
+  }
+}
+
+TEST_F(CudaFlash, SeveralSequences) {
+  for (const int page : {4, 64}) {
+    check(plain(8, 2, 128), {{0, 14, 300, 64}, {90, 1, 33, 140}, 300, page}, quant::f16);
+    check(plain(6, 2, 64), {{3, 0, 218, 0}, {1, 7, 20, 70}, 128, page}, quant::bf16);
+  }
 }
 
 }  // namespace

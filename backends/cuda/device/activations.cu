@@ -14,25 +14,6 @@ namespace {
 
 constexpr int kRowThreads = 512, kFragmentThreads = 1024;
 
-/// The row times a power of two: 1, unless an element would pass 2^15.
-__device__ void write_f16(const float* row, int64_t d, __half* x, float* unscale) {
-  float largest = 0;
-  for (int64_t i = threadIdx.x; i < d; i += blockDim.x) largest = fmaxf(largest, fabsf(row[i]));
-  largest = block_max(largest);
-  float scale = 1;
-  if (largest > 32768.0f && largest < INFINITY) scale = exp2f(15.0f - static_cast<float>(ilogbf(largest) + 1));
-  for (int64_t i = threadIdx.x; i < d; i += blockDim.x) x[i] = __float2half_rn(row[i] * scale);
-  if (threadIdx.x == 0) *unscale = 1.0f / scale;
-}
-
-/// What a finished row, in shared memory, goes out as.
-__device__ void write_row(const float* row, int64_t t, int64_t d, float* out, const F16Rows& f16) {
-  if (out != nullptr) {
-    for (int64_t i = threadIdx.x; i < d; i += blockDim.x) out[t * d + i] = row[i];
-  }
-  if (f16.x != nullptr) write_f16(row, d, reinterpret_cast<__half*>(f16.x) + t * d, f16.unscale + t);
-}
-
 /// A block a row; those of tiles that no token has are zeros.
 __global__ void __launch_bounds__(kFragmentThreads) norm_fragments(NormArgs a) {
   let_next_start();
@@ -50,6 +31,25 @@ __global__ void __launch_bounds__(kFragmentThreads) norm_fragments(NormArgs a) {
     }
     const float unscale = write_fragments(a, t, true, tile, static_cast<int>(t % kTile), kTile);
     if (threadIdx.x == 0) a.fragments.unscale[t] = unscale;
+  }
+}
+
+/// As f16: a.d is a multiple of 8.
+__global__ void __launch_bounds__(kRowThreads) norm_halves(const __grid_constant__ NormArgs a) {
+  let_next_start();
+  wait_for_previous();
+  const int64_t n_tokens = rows_of(a.tokens);
+  for (int64_t t = blockIdx.x; t < n_tokens; t += gridDim.x) {
+    auto* row = reinterpret_cast<__half*>(a.f16.x) + t * a.d;
+    const float unscale = keep_in_range([&](float by) {
+      float largest = 0;
+      norm_row<8, 2>(a, t, by == 1, [&](unsigned i, const float(&y)[8]) {
+        largest = fmaxf(largest, largest_of(y));
+        store_halves(row + i, y, by);
+      });
+      return largest;
+    });
+    if (threadIdx.x == 0) a.f16.unscale[t] = unscale;
   }
 }
 
@@ -82,13 +82,53 @@ __global__ void __launch_bounds__(kRowThreads) norm_rows(NormArgs a) {
       }
     }
     __syncthreads();
-    write_row(row, t, d, a.out, a.f16);
+    if (a.out != nullptr) {
+      for (int64_t i = threadIdx.x; i < d; i += blockDim.x) a.out[t * d + i] = row[i];
+    }
     __syncthreads();
   }
 }
 
+/// As f16: a.d is a multiple of 8.
+__global__ void __launch_bounds__(kRowThreads) activate_halves(const __grid_constant__ ActArgs a) {
+  let_next_start();
+  wait_for_previous();
+  const int64_t n_tokens = rows_of(a.tokens), d = a.d;
+  for (int64_t t = blockIdx.x; t < n_tokens; t += gridDim.x) {
+    const float* x = a.x + t * d * (a.gated ? 2 : 1);
+    auto* row = reinterpret_cast<__half*>(a.f16.x) + t * d;
+    const float unscale = a.unscale != nullptr ? a.unscale[t] : 1.0f;
+    const auto read = [&](int64_t i, float(&v)[8]) {
+#pragma unroll
+      for (int c = 0; c < 8; c += 4) {
+        const float4 from = *reinterpret_cast<const float4*>(x + i + c);
+        float4 bias = {};
+        if (a.bias != nullptr) bias = *reinterpret_cast<const float4*>(a.bias + i + c);
+        v[c] = fmaf(from.x, unscale, bias.x), v[c + 1] = fmaf(from.y, unscale, bias.y);
+        v[c + 2] = fmaf(from.z, unscale, bias.z), v[c + 3] = fmaf(from.w, unscale, bias.w);
+      }
+    };
+    const float own = keep_in_range([&](float by) {
+      float largest = 0;
+#pragma unroll 2
+      for (int64_t i = threadIdx.x * 8; i < d; i += blockDim.x * 8) {
+        float v[8], gate[8];
+        read(i, v);
+        if (a.gated) read(d + i, gate);
+#pragma unroll
+        for (int c = 0; c < 8; ++c) {
+          v[c] = a.gated ? apply_gated<Quick>(a.act, v[c], gate[c], a.alpha, a.limit) : apply<Quick>(a.act, v[c]);
+        }
+        largest = fmaxf(largest, largest_of(v));
+        store_halves(row + i, v, by);
+      }
+      return largest;
+    });
+    if (threadIdx.x == 0) a.f16.unscale[t] = own;
+  }
+}
+
 __global__ void __launch_bounds__(kRowThreads) activate_rows(ActArgs a) {
-  extern __shared__ float row[];
   let_next_start();
   wait_for_previous();
   const int64_t n_tokens = rows_of(a.tokens), d = a.d;
@@ -99,25 +139,24 @@ __global__ void __launch_bounds__(kRowThreads) activate_rows(ActArgs a) {
       const float v = x[i] * unscale + (a.bias != nullptr ? a.bias[i] : 0.0f);
       if (a.gated) {
         const float gate = x[d + i] * unscale + (a.bias != nullptr ? a.bias[d + i] : 0.0f);
-        row[i] = apply_gated(a.act, v, gate, a.alpha, a.limit);
+        a.out[t * d + i] = apply_gated(a.act, v, gate, a.alpha, a.limit);
       } else {
-        row[i] = apply(a.act, v);
+        a.out[t * d + i] = apply(a.act, v);
       }
     }
-    __syncthreads();
-    write_row(row, t, d, a.out, a.f16);
-    __syncthreads();
   }
 }
 
-__global__ void residual_rows(const float* hidden, const float* unscale, Residual residual, float* y, Extent tokens,
-                              int64_t d) {
+__global__ void residual_rows(const float* hidden, const float* unscale, const __grid_constant__ Residual residual,
+                              float* y, Extent tokens, int64_t d) {
   let_next_start();
   wait_for_previous();
-  const int64_t n = rows_of(tokens) * d;
-  for (int64_t i = thread_index(); i < n; i += n_threads()) {
-    const int64_t t = i / d;
-    y[i] = hidden[i] * (unscale != nullptr ? unscale[t] : 1.0f) + residual_of(residual, t, i % d, d);
+  const int64_t n_tokens = rows_of(tokens);
+  for (int64_t t = blockIdx.x; t < n_tokens; t += gridDim.x) {
+    const float by = unscale != nullptr ? unscale[t] : 1.0f;
+#pragma unroll 4
+    for (int64_t c = threadIdx.x; c < d; c += blockDim.x)
+      y[t * d + c] = hidden[t * d + c] * by + residual_of(residual, t, c, d);
   }
 }
 
@@ -136,29 +175,35 @@ __global__ void finish_rows(float* y, const float* unscale, const float* bias, E
   }
 }
 
-/// Rows of up to 48 KiB need no leave; longer ones ask for it.
+/// A block a row, with room for it in shared memory if that is asked for: up to 48 KiB need no leave.
 template <typename Args>
-void launch_rows(void (*kernel)(Args), const Args& args, cudaStream_t stream) {
-  const size_t bytes = static_cast<size_t>(args.d) * sizeof(float);
+void launch_rows(void (*kernel)(Args), const Args& args, int64_t a_thread, bool shares, cudaStream_t stream) {
+  const size_t bytes = shares ? static_cast<size_t>(args.d) * sizeof(float) : 0;
   if (bytes > 48 << 10) {
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   }
-  const int64_t tokens = args.tokens.capacity;
-  const int threads = args.d >= 2048 ? kRowThreads : args.d >= 512 ? 256 : 128;
+  const int64_t tokens = args.tokens.capacity, threads = args.d / a_thread;
   launch_dependent(kernel, dim3(static_cast<unsigned>(tokens < 65535 ? tokens : 65535)),
-                   dim3(static_cast<unsigned>(threads)), bytes, stream, args);
+                   dim3(static_cast<unsigned>(threads >= kRowThreads ? kRowThreads
+                                              : threads >= 256       ? 256
+                                                                     : 128)),
+                   bytes, stream, args);
 }
 
 }  // namespace
 
 void launch_norm(const NormArgs& a, cudaStream_t stream) {
-  if (a.fragments.x == nullptr) return launch_rows(norm_rows, a, stream);
+  if (a.f16.x != nullptr) return launch_rows(norm_halves, a, 8, false, stream);
+  if (a.fragments.x == nullptr) return launch_rows(norm_rows, a, 4, true, stream);
   const int64_t threads = (a.d / 4 + 31) / 32 * 32;
   const int64_t rows = FragmentRows::tiles(a.tokens.capacity) * FragmentRows::kTile;
   launch_dependent(norm_fragments, dim3(static_cast<unsigned>(rows)),
                    dim3(static_cast<unsigned>(threads < kFragmentThreads ? threads : kFragmentThreads)), 0, stream, a);
 }
-void launch_activate(const ActArgs& args, cudaStream_t stream) { launch_rows(activate_rows, args, stream); }
+void launch_activate(const ActArgs& args, cudaStream_t stream) {
+  if (args.f16.x != nullptr) launch_rows(activate_halves, args, 16, false, stream);
+  else launch_rows(activate_rows, args, 4, false, stream);
+}
 
 void launch_finish(float* y, const float* unscale, const float* bias, Extent tokens, int64_t n, int64_t y_stride,
                    cudaStream_t stream) {
@@ -168,8 +213,8 @@ void launch_finish(float* y, const float* unscale, const float* bias, Extent tok
 
 void launch_residual(const float* hidden, const float* unscale, const Residual& residual, float* y, Extent tokens,
                      int64_t d, cudaStream_t stream) {
-  launch_dependent(residual_rows, dim3(blocks_for(tokens.capacity * d)), dim3(kThreads), 0, stream, hidden, unscale,
-                   residual, y, tokens, d);
+  launch_dependent(residual_rows, dim3(static_cast<unsigned>(tokens.capacity < 65535 ? tokens.capacity : 65535)),
+                   dim3(kThreads), 0, stream, hidden, unscale, residual, y, tokens, d);
 }
 
 }  // namespace weft::cuda

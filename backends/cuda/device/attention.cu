@@ -56,27 +56,32 @@ struct Eight<EncodedQ8_0> {
   }
 };
 
-/// A warp a head of a token.
+constexpr int kAppendWarps = 8;
+
+/// Blocks: [token, kAppendWarps of its heads], a warp a head.
 template <typename Block>
-__global__ void append(const __grid_constant__ AttentionArgs a) {
-  extern __shared__ float memory[];
+__global__ void __launch_bounds__(kAppendWarps * 32) append(const __grid_constant__ AttentionArgs a) {
+  extern __shared__ float memory[];  // heads
+  __shared__ float2 rotations[kMaxHead / 2];
   let_next_start();
   wait_for_previous();
-  const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
-  float* head_row = memory + warp * a.d;
-  const unsigned n_heads = static_cast<unsigned>(a.n_head + 2 * a.n_kv_head);
-  const auto n = static_cast<unsigned>(rows_of(a.tokens)) * n_heads;
-  for (unsigned i = blockIdx.x * n_warps + warp; i < n; i += gridDim.x * n_warps) {
-    const int64_t t = i / n_heads;
-    const int head = static_cast<int>(i % n_heads), kv = head - a.n_head;
-    make_head(a, t, head, head_row);
-    if (kv < 0) {
-      float* to = a.queries + (t * a.n_head + head) * a.d;
-      for (int e = threadIdx.x % 32; e < a.d; e += 32) to[e] = head_row[e];
-    } else {
-      keep_head<Block>(a, t, kv % a.n_kv_head, kv < a.n_kv_head, head_row);
-    }
-    __syncwarp();
+  const int64_t t = blockIdx.x;
+  if (t >= rows_of(a.tokens)) return;
+  if (a.rotary != 0) {
+    for (int p = static_cast<int>(threadIdx.x); p < a.rotary_dim / 2; p += kAppendWarps * 32)
+      rotations[p] = rotation_of(a, t, p);
+    __syncthreads();
+  }
+  const int warp = static_cast<int>(threadIdx.x) / 32, head = static_cast<int>(blockIdx.y) * kAppendWarps + warp;
+  if (head >= a.n_head + 2 * a.n_kv_head) return;
+  float* row = memory + warp * a.d;
+  make_head(a, t, head, heads_of(a, t) + static_cast<int64_t>(head) * a.d, row, [&](int p) { return rotations[p]; });
+  const int kv = head - a.n_head;
+  if (kv < 0) {
+    float* to = a.queries + (t * a.n_head + head) * a.d;
+    for (int e = threadIdx.x % 32; e < a.d; e += 32) to[e] = row[e];
+  } else {
+    keep_head<Block>(a, t, kv % a.n_kv_head, kv < a.n_kv_head, row);
   }
 }
 
@@ -386,12 +391,12 @@ bool attention_reads(uint32_t cache_type, int d) {
 }
 
 void launch_append(const AttentionArgs& a, cudaStream_t stream) {
-  const int64_t n = a.tokens.capacity * (a.n_head + 2 * a.n_kv_head);
-  const int warps = 4;
-  const int64_t blocks = (n + warps - 1) / warps;
+  const int heads = a.n_head + 2 * a.n_kv_head;
+  const dim3 grid(static_cast<unsigned>(a.tokens.capacity),
+                  static_cast<unsigned>((heads + kAppendWarps - 1) / kAppendWarps));
   with_written_block(a.cache_type, [&]<typename Block>(Block) {
-    launch_dependent(append<Block>, dim3(static_cast<unsigned>(blocks < 65536 ? blocks : 65536)), dim3(warps * 32),
-                     static_cast<size_t>(warps * a.d) * sizeof(float), stream, a);
+    launch_dependent(append<Block>, grid, dim3(kAppendWarps * 32),
+                     static_cast<size_t>(kAppendWarps * a.d) * sizeof(float), stream, a);
   });
 }
 

@@ -107,28 +107,54 @@ __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) 
   });
 }
 
-/// The same as f16, to row n of a tile of n_rows at `to`: times the power of two that keeps it in range, whose inverse
-/// is what this returns. All threads of the block come here, and all of them see the row when they leave.
-__device__ inline float write_fragments(const NormArgs& a, int64_t t, bool keeps, __half* to, int n, int n_rows) {
+/// A row in 16 bits. pass(by) writes it times `by`, which is 1, and returns the largest that the thread wrote; if one
+/// of the row passes 2^15, once more times the power of two that keeps it in range. Returns what undoes that. All
+/// threads of the block come here, and all of them see the row when they leave.
+template <typename Pass>
+__device__ float keep_in_range(Pass pass) {
+  float largest = pass(1.0f);
+  if (!__syncthreads_or(largest > 32768.0f)) return 1;
+  largest = block_max(largest);
+  const float by = largest < INFINITY ? exp2f(15.0f - static_cast<float>(ilogbf(largest) + 1)) : 1.0f;
+  pass(by);
+  __syncthreads();
+  return 1.0f / by;
+}
+
+template <int n>
+__device__ float largest_of(const float (&y)[n]) {
   float largest = 0;
+#pragma unroll
+  for (int c = 0; c < n; ++c) largest = fmaxf(largest, fabsf(y[c]));
+  return largest;
+}
+
+/// norm_row's y as f16, to row n of a tile of n_rows at `to`, by keep_in_range.
+__device__ inline float write_fragments(const NormArgs& a, int64_t t, bool keeps, __half* to, int n, int n_rows) {
   const auto write = [&](unsigned i, const float(&y)[4], float by) {
     const __half2 h[2] = {__floats2half2_rn(y[0] * by, y[2] * by), __floats2half2_rn(y[1] * by, y[3] * by)};
     *reinterpret_cast<uint2*>(to + FragmentRows::place(i, n, n_rows)) = *reinterpret_cast<const uint2*>(h);
   };
-  norm_row<4, 4>(a, t, keeps, [&](unsigned i, const float(&y)[4]) {
-    largest = fmaxf(largest, fmaxf(fmaxf(fabsf(y[0]), fabsf(y[1])), fmaxf(fabsf(y[2]), fabsf(y[3]))));
-    write(i, y, 1);
-  });
   const float zeros[4] = {};
   for (int64_t i = a.d + threadIdx.x * 4; i < FragmentRows::padded(a.d); i += blockDim.x * 4) {
     write(static_cast<unsigned>(i), zeros, 1);
   }
-  if (!__syncthreads_or(largest > 32768.0f)) return 1;
-  largest = block_max(largest);
-  const float by = largest < INFINITY ? exp2f(15.0f - static_cast<float>(ilogbf(largest) + 1)) : 1.0f;
-  norm_row<4, 1>(a, t, false, [&](unsigned i, const float(&y)[4]) { write(i, y, by); });
-  __syncthreads();
-  return 1.0f / by;
+  return keep_in_range([&](float by) {
+    float largest = 0;
+    norm_row<4, 4>(a, t, keeps && by == 1, [&](unsigned i, const float(&y)[4]) {
+      largest = fmaxf(largest, largest_of(y));
+      write(i, y, by);
+    });
+    return largest;
+  });
+}
+
+/// Eight neighbours, times `by`.
+__device__ inline void store_halves(__half* to, const float (&y)[8], float by) {
+  __half2 h[4];
+#pragma unroll
+  for (int c = 0; c < 4; ++c) h[c] = __floats2half2_rn(y[2 * c] * by, y[2 * c + 1] * by);
+  *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(h);
 }
 
 }  // namespace weft::cuda

@@ -198,11 +198,9 @@ size_t shared_bytes(unsigned warps, size_t activations) {
 /// Warps of a block, as its shared memory has room for their rings; 0: not even a few.
 template <typename Row>
 unsigned warps_for(size_t activations) {
-  int device = 0, shared = 48 << 10;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  const size_t room = shared_memory_limit();
   for (unsigned warps = kWarps; warps >= 4; warps /= 2) {
-    if (shared_bytes<Row>(warps, activations) <= static_cast<size_t>(shared)) return warps;
+    if (shared_bytes<Row>(warps, activations) <= room) return warps;
   }
   return 0;
 }

@@ -31,6 +31,14 @@ inline int sm_count() {
   return sms;
 }
 
+/// Bytes of shared memory that a block may have.
+inline size_t shared_memory_limit() {
+  int device = 0, bytes = 48 << 10;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return static_cast<size_t>(bytes);
+}
+
 /// f(i) for i in [0, n), each a constant.
 template <int n, typename Call>
 __device__ void for_each(Call&& call) {
