@@ -35,8 +35,9 @@ double tolerance(Arithmetic arithmetic) {
   return 0;
 }
 
-double predict_us(const Cost& cost, const DeviceInfo& device, Arithmetic arithmetic) {
-  return std::max(cost.bytes() / device.bandwidth_gbps, cost.flops / device.rate(arithmetic)) / 1e3 + device.launch_us;
+double predict_us(const Cost& cost, const DeviceInfo& device, const Kernel& kernel) {
+  return std::max(cost.bytes() / device.bandwidth_gbps, cost.flops / device.rate(kernel.arithmetic)) / 1e3 +
+         kernel.launches * device.launch_us;
 }
 
 std::vector<Device> devices_of(std::span<const std::unique_ptr<Backend>> backends) {

@@ -31,7 +31,7 @@ struct DeviceInfo {
   double gflops = 50;          // f32-class arithmetic, GFLOP/s
   double int8_gops = 0;        // 8-bit dot products, GOP/s; 0 = none
   double half_gflops = 0;      // 16-bit products on a unit of their own, GFLOP/s; 0 = none
-  double launch_us = 1;        // fixed cost of a step
+  double launch_us = 1;        // fixed cost of a launch
   size_t memory_bytes = 0;     // free for copies of weights, state and arena
   size_t alignment = 64;       // of every offset in an arena, a power of two
   int threads = 1;             // that work on it, where that is a choice (cpu)
@@ -124,6 +124,7 @@ struct Kernel {
   std::string name;                      // "qkv_gemm.q4_0.avx2": op first
   std::vector<std::string_view> covers;  // op names; one, or a chain of single-use nodes
   Arithmetic arithmetic = Arithmetic::f32;
+  int launches = 1;  // whose fixed costs it pays
   /// Nothing if it can run the match, else the reason it cannot. Null: it always can.
   std::function<std::optional<std::string>(const Match&, const DeviceInfo&)> refuses;
   /// The layout it wants for a weight of that type (node of the chain, slot); null pointer: as stored. Null: all as
@@ -137,6 +138,9 @@ struct Kernel {
   /// Emits the work. Runs once per plan.
   std::function<void(const Call&, Steps&)> prepare;
 };
+
+/// Microseconds: max(bytes / bandwidth, flops / rate of the kernel's arithmetic) + its launches.
+double predict_us(const Cost& cost, const DeviceInfo& device, const Kernel& kernel);
 
 class Backend {
  public:

@@ -53,11 +53,4 @@ inline double live_bytes(const TensorType& type, const Workload& workload) {
          static_cast<double>(live_rows(type, workload));
 }
 
-struct DeviceInfo;
-
-enum class Arithmetic : uint8_t;
-
-/// Microseconds: max(bytes / bandwidth, flops / rate of that arithmetic) + launch.
-double predict_us(const Cost& cost, const DeviceInfo& device, Arithmetic arithmetic);
-
 }  // namespace weft

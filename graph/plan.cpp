@@ -37,7 +37,7 @@ double predict_us(const Plan& plan, const Workload& live) {
       const Node& node = plan.graph->node(id);
       cost += node.op->cost(node.attrs.get(), node.in.map([](const Value& v) { return v.type(); }), node.out, live);
     }
-    total += predict_us(cost, plan.devices[static_cast<size_t>(step.device)].info(), step.kernel->arithmetic);
+    total += predict_us(cost, plan.devices[static_cast<size_t>(step.device)].info(), *step.kernel);
   }
   for (const SegmentPlan& segment : plan.segments) {
     for (const Copy& copy : segment.copies) {

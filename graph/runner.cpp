@@ -288,7 +288,7 @@ void Runner::run_observed(const Workload& live) {
          .start_us = start,
          .time_us = time,
          .cost = cost,
-         .limit_us = predict_us(cost, device.info(), step.kernel->arithmetic) - device.info().launch_us});
+         .limit_us = predict_us(cost, device.info(), *step.kernel) - step.kernel->launches * device.info().launch_us});
   }
   if (!whole_.empty()) runtime_.trace().record_run(live.tokens, whole, alone);
 }

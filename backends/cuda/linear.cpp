@@ -33,6 +33,7 @@ Kernel kernel_of(std::string_view op, Products products) {
   return {.name = kernel_name(op, products),
           .covers = {op},
           .arithmetic = arithmetic_of(products),
+          .launches = launches_of(products),
           .refuses = [products](const Match& match, const DeviceInfo&) -> std::optional<std::string> {
             if (auto reason = refuses_bias(match, Linear::kWeight, Linear::kBias)) return reason;
             return refuses_weights(match, {Linear::kWeight}, products);

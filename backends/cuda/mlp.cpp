@@ -169,6 +169,7 @@ Kernel mlp_gemm(Products products) {
   return {.name = kernel_name(MlpGemm::name, products),
           .covers = {MlpGemm::name},
           .arithmetic = arithmetic_of(products),
+          .launches = 2 * launches_of(products),
           .refuses = [products](const Match& match, const DeviceInfo&) -> std::optional<std::string> {
             if (auto reason = refuses_bias(match, kMlpGemm.up, kMlpGemm.bias)) return reason;
             return refuses_weights(match, {kMlpGemm.up, kMlpGemm.down}, products);
@@ -195,6 +196,7 @@ Kernel gelu_gemm(Products products) {
   return {.name = kernel_name(GeluGemm::name, products),
           .covers = {GeluGemm::name},
           .arithmetic = arithmetic_of(products),
+          .launches = 2 * launches_of(products),
           .refuses = [products](const Match& match, const DeviceInfo&) -> std::optional<std::string> {
             if (auto reason = refuses_bias(match, kGeluGemm.up, kGeluGemm.bias)) return reason;
             return refuses_weights(match, {kGeluGemm.up, kGeluGemm.down}, products);

@@ -51,6 +51,20 @@ Arithmetic arithmetic_of(Products products) {
   return Arithmetic::f32;
 }
 
+int launches_of(Products products) {
+  switch (products) {
+    case Products::gemv:
+    case Products::int8:
+      return 1;
+    case Products::f32:
+    case Products::skinny:
+      return 2;
+    case Products::half:
+      break;
+  }
+  return 3;
+}
+
 std::function<const Layout*(const Match&, size_t, size_t, const TensorType&)> layout_of(
     Products products, std::initializer_list<size_t> slots) {
   if (reads_f32(products)) return nullptr;

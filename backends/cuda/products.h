@@ -27,6 +27,8 @@ inline bool reads_f32(Products products) { return products == Products::f32 || p
 
 std::string kernel_name(std::string_view ops, Products products);
 Arithmetic arithmetic_of(Products products);
+/// Of a projection: the form of its activations, the product, what becomes of that.
+int launches_of(Products products);
 /// The layouts of the weights in these slots of the first node.
 std::function<const Layout*(const Match&, size_t, size_t, const TensorType&)> layout_of(
     Products products, std::initializer_list<size_t> slots);

@@ -49,6 +49,7 @@ Kernel qkv_gemm(Products products) {
   return {.name = kernel_name(QkvGemm::name, products),
           .covers = {QkvGemm::name},
           .arithmetic = arithmetic_of(products),
+          .launches = launches_of(products),
           .refuses = [products](const Match& match, const DeviceInfo&) -> std::optional<std::string> {
             if (auto reason = refuses_bias(match, QkvGemm::kWeight, QkvGemm::kBias)) return reason;
             return refuses_weights(match, {QkvGemm::kWeight}, products);

@@ -112,6 +112,7 @@ Kernel make(std::string name, Way way, decltype(Kernel::refuses) refuses) {
   return {.name = std::move(name),
           .covers = {Op::name},
           .arithmetic = way == Way::plain ? Arithmetic::f32 : Arithmetic::half,
+          .launches = 2,  // the append, or, of one token, what its chain of norms, scores and sums takes
           .refuses = std::move(refuses),
           .layout = nullptr,
           .workspace = [way](const Match& match) { return workspace(way, match); },

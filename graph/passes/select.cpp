@@ -202,8 +202,7 @@ Plan select(const Graph& graph, std::span<const Device> devices, std::span<const
       step.cost += node.op->cost(node.attrs.get(), node.in.map([](const Value& v) { return v.type(); }), node.out,
                                  options.workload);
     }
-    step.predicted_us =
-        predict_us(step.cost, devices[static_cast<size_t>(step.device)].info(), step.kernel->arithmetic);
+    step.predicted_us = predict_us(step.cost, devices[static_cast<size_t>(step.device)].info(), *step.kernel);
     if (step.kernel->workspace) step.workspace_bytes = step.kernel->workspace(step.match);
   }
   return plan;
@@ -215,8 +214,7 @@ double predict_node_us(const Graph& graph, NodeId id, const Device& device, cons
   const std::vector<int> unused(graph.n_values(), 1);
   if (const Kernel* kernel = choose_kernel(graph, id, device, options, unused, false).kernel) {
     const Types in = node.in.map([](const Value& v) { return v.type(); });
-    return predict_us(node.op->cost(node.attrs.get(), in, node.out, options.workload), device.info(),
-                      kernel->arithmetic);
+    return predict_us(node.op->cost(node.attrs.get(), in, node.out, options.workload), device.info(), *kernel);
   }
   if (node.op->primitive()) return std::numeric_limits<double>::infinity();
   Graph lowered;

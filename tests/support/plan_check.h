@@ -102,7 +102,9 @@ inline double time_of(const Plan& plan) {
         total += time > 0 ? time : moved / (from.bandwidth_gbps * 1e3);
       }
     }
-    if (!step.once) total += std::max(bytes / (at.bandwidth_gbps * 1e3), flops / (at.gflops * 1e3)) + at.launch_us;
+    if (!step.once)
+      total +=
+          std::max(bytes / (at.bandwidth_gbps * 1e3), flops / (at.gflops * 1e3)) + step.kernel->launches * at.launch_us;
   }
   return total;
 }
