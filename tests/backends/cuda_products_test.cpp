@@ -187,6 +187,7 @@ TEST_F(CudaProducts, PartsOfColumns) {
                           Size{tokens, 520, 512}, Size{tokens, 200, 2560}, Size{tokens, 130, 8192}}) {
       check_matmul(quant::q4_K, s);
     }
+    if (tokens == 32) check_matmul(quant::q4_K, {tokens, 4096, 2048});  // more clusters than an H100 has room for
     check("gelu_gemm.skinny", fmt::format("{} tokens, parts", tokens), [&](OpGraph& g, auto& store) {
       g.live.tokens = static_cast<int32_t>(tokens);
       const auto w = [&](int64_t n, int64_t k) {
