@@ -9,8 +9,8 @@ std::vector<Kernel> list_kernels() {
       kernels.push_back(make(products));
     }
   }
-  for (const auto make :
-       {flash_attention, decode_attention, softmax_context, residual_add, layer_norm, rms_norm, embedding, candidates})
+  for (const auto make : {flash_attention, decode_attention_matmul, decode_attention, softmax_context, residual_add,
+                          layer_norm, rms_norm, embedding, candidates})
     kernels.push_back(make());
   for (Kernel& primitive : list_primitives()) kernels.push_back(std::move(primitive));
   return kernels;

@@ -12,6 +12,7 @@ namespace weft::cuda {
 Kernel qkv_gemm(Products products);
 Kernel flash_attention();
 Kernel decode_attention();
+Kernel decode_attention_matmul();
 Kernel softmax_context();
 Kernel vector_matmul(Products products);
 Kernel linear(Products products);

@@ -59,9 +59,27 @@ struct Layout {
   }
 };
 
+bool is_one_type(std::span<const Tensor> blocks) {
+  return std::ranges::all_of(blocks,
+                             [&](const Tensor& block) { return block.type.dtype == blocks.front().type.dtype; });
+}
+
+/// Where the first product writes the form that the second takes, if it can.
+FragmentRows made_form(Products products, const Call& call, const MlpSlots& slots, Activation activation,
+                       const Layout& at, Extent tokens) {
+  const Projection up(products, call.inputs(slots.up), call.inputs(slots.bias));
+  const Projection down(products, call.inputs(slots.down), {});
+  if (products != Products::skinny || tokens.capacity == 1 || !is_one_type(call.inputs(slots.up))) return {};
+  const FragmentRows h = FragmentRows::at(call.workspace + at.h_form, tokens.capacity, up.k());
+  const FragmentRows made = FragmentRows::at(call.workspace + at.interm_form, tokens.capacity, down.k());
+  const bool makes = up.is_staged({.fragments = h}, tokens, {.gated = is_gated(activation), .made = made}) &&
+                     down.is_staged({.fragments = made, .largest = made.unscale}, tokens, {});
+  return makes ? made : FragmentRows{};
+}
+
 /// From h in the products' form to the output; `residual`, where there is one, is added to it.
 void mlp(Products products, const Call& call, const MlpSlots& slots, Activation activation, const Activations& h,
-         const Layout& at, Extent tokens, const Residual* residual, float* y, Steps& steps) {
+         const Layout& at, Extent tokens, const Residual* residual, float* y, const FragmentRows& made, Steps& steps) {
   std::byte* memory = call.workspace;
   const Projection up(products, call.inputs(slots.up), call.inputs(slots.bias));
   const Projection down(products, call.inputs(slots.down), {});
@@ -72,11 +90,8 @@ void mlp(Products products, const Call& call, const MlpSlots& slots, Activation 
   // Up and gate, with the activation where both come out of one kernel.
   bool activated = false;
   if (is_few(products)) {
-    const auto blocks = call.inputs(slots.up);
-    const bool one_type =
-        std::ranges::all_of(blocks, [&](const Tensor& block) { return block.type.dtype == blocks.front().type.dtype; });
-    activated = !gated || one_type;
-    Epilogue epilogue{.alpha = kAlpha, .limit = kLimit};
+    activated = !gated || is_one_type(call.inputs(slots.up));
+    Epilogue epilogue{.alpha = kAlpha, .limit = kLimit, .made = made};
     if (activated) epilogue.act = act_of(activation), epilogue.gated = gated;
     up.multiply(h, tokens, epilogue, activated ? interm : wide, memory + at.panel, steps);
   } else {
@@ -101,6 +116,7 @@ void mlp(Products products, const Call& call, const MlpSlots& slots, Activation 
   }
   Activations form;
   if (products == Products::half) form.f16 = F16Rows::at(memory + at.interm_form, tokens.capacity, f);
+  else if (made.x != nullptr) form = {.x = interm, .fragments = made, .largest = made.unscale};
   else form = Activations::make(products, memory + at.interm_form, {.x = interm, .tokens = tokens, .d = f}, steps);
 
   Epilogue last;
@@ -126,6 +142,7 @@ void prepare_mlp_gemm(Products products, const Call& call, Steps& steps) {
   float* second = chained ? nullptr : call.out[1].as<float>();
   float* h_out = reads_f32(products) ? reinterpret_cast<float*>(call.workspace + at.h) : nullptr;
   if (op.norm == NormKind::layer && second != nullptr) h_out = second;
+  const FragmentRows made = made_form(products, call, kMlpGemm, op.activation, at, tokens);
   const NormArgs args{.x = x.as<float>(),
                       .residual = call.input(MlpGemm::kResidual).as<float>(),
                       .bias = call.input(MlpGemm::kInputBias).as<float>(),
@@ -136,22 +153,25 @@ void prepare_mlp_gemm(Products products, const Call& call, Steps& steps) {
                       .tokens = tokens,
                       .d = x.dim(1),
                       .sum = op.norm == NormKind::rms ? second : nullptr,
-                      .out = h_out};
+                      .out = h_out,
+                      .clears = made.unscale};
   const auto h = Activations::make(products, call.workspace + at.h_form, args, steps);
   std::optional<Residual> residual;
   if (chained) residual = residual_of(call, 1);
   mlp(products, call, kMlpGemm, op.activation, h, at, tokens, residual ? &*residual : nullptr, call.out[0].as<float>(),
-      steps);
+      made, steps);
 }
 
 void prepare_gelu_gemm(Products products, const Call& call, Steps& steps) {
   const Layout at(products, call.match, kGeluGemm, false);
   const Tensor x = call.input(GeluGemm::kX);
   const Extent tokens = extent_of(call.out[0].type, call.live);
-  const auto h = Activations::make(products, call.workspace + at.h_form,
-                                   {.x = x.as<float>(), .tokens = tokens, .d = x.dim(1)}, steps);
-  mlp(products, call, kGeluGemm, call.match.op<GeluGemm>().activation, h, at, tokens, nullptr, call.out[0].as<float>(),
-      steps);
+  const Activation activation = call.match.op<GeluGemm>().activation;
+  const FragmentRows made = made_form(products, call, kGeluGemm, activation, at, tokens);
+  const auto h =
+      Activations::make(products, call.workspace + at.h_form,
+                        {.x = x.as<float>(), .tokens = tokens, .d = x.dim(1), .clears = made.unscale}, steps);
+  mlp(products, call, kGeluGemm, activation, h, at, tokens, nullptr, call.out[0].as<float>(), made, steps);
 }
 
 /// Whether residual_add takes the MLP's output as `hidden`, and nothing else from the chain.

@@ -171,37 +171,53 @@ Projection::Projection(Products products, std::span<const Tensor> weights, std::
   }
 }
 
+std::vector<GemvArgs> Projection::launches(const Activations& x, Extent tokens, const Epilogue& epilogue, float* y,
+                                           const Scratch& scratch) const {
+  std::vector<GemvArgs> all;
+  for (size_t i = 0; i < weights_.size();) {
+    size_t end = i + 1;
+    while (end < weights_.size() && weights_[end].type.dtype == weights_[i].type.dtype) ++end;
+    GemvArgs& args = all.emplace_back(GemvArgs{.x = x.x,
+                                               .fragments = x.fragments,
+                                               .prologue = x.prologue,
+                                               .largest = x.largest,
+                                               .tokens = tokens,
+                                               .gated = epilogue.gated,
+                                               .act = epilogue.act,
+                                               .alpha = epilogue.alpha,
+                                               .limit = epilogue.limit,
+                                               .residual = epilogue.residual,
+                                               .adds = epilogue.adds,
+                                               .y = y,
+                                               .y_stride = epilogue.gated ? rows_ / 2 : rows_,
+                                               .made = epilogue.made,
+                                               .partial = scratch.partial,
+                                               .arrivals = scratch.arrivals});
+    args.weights.k = k_;
+    args.weights.type = weights_[i].type.dtype->id;
+    for (size_t b = 0; b < i; ++b) args.y += weights_[b].dim(0);
+    for (; i < end; ++i) {
+      const int n = args.weights.n_blocks++;
+      args.weights.block[n] = weights_[i].data;
+      args.weights.bias[n] = biases_[i];
+      args.weights.begin[n + 1] = args.weights.begin[n] + weights_[i].dim(0);
+    }
+  }
+  return all;
+}
+
+bool Projection::is_staged(const Activations& x, Extent tokens, const Epilogue& epilogue) const {
+  if (products_ != Products::skinny || x.fragments.x == nullptr) return false;
+  const auto all = launches(x, tokens, epilogue, nullptr, {});
+  if (epilogue.made.x != nullptr && all.size() != 1) return false;  // its columns are those of one launch
+  return std::ranges::all_of(all, skinny_stages);
+}
+
 void Projection::multiply(const Activations& x, Extent tokens, const Epilogue& epilogue, float* y, std::byte* workspace,
                           Steps& steps) const {
   if (is_few(products_)) {
-    // One launch for neighbours of a type; a gated pair needs both halves in one.
-    for (size_t i = 0; i < weights_.size();) {
-      size_t end = i + 1;
-      while (end < weights_.size() && weights_[end].type.dtype == weights_[i].type.dtype) ++end;
-      const Scratch& scratch = static_cast<CudaSteps&>(steps).scratch();
-      GemvArgs args{.x = x.x,
-                    .fragments = x.fragments,
-                    .prologue = x.prologue,
-                    .tokens = tokens,
-                    .gated = epilogue.gated,
-                    .act = epilogue.act,
-                    .alpha = epilogue.alpha,
-                    .limit = epilogue.limit,
-                    .residual = epilogue.residual,
-                    .adds = epilogue.adds,
-                    .y = y,
-                    .y_stride = epilogue.gated ? rows_ / 2 : rows_,
-                    .partial = scratch.partial,
-                    .arrivals = scratch.arrivals};
-      args.weights.k = k_;
-      args.weights.type = weights_[i].type.dtype->id;
-      for (size_t b = 0; b < i; ++b) args.y += weights_[b].dim(0);
-      for (; i < end; ++i) {
-        const int n = args.weights.n_blocks++;
-        args.weights.block[n] = weights_[i].data;
-        args.weights.bias[n] = biases_[i];
-        args.weights.begin[n + 1] = args.weights.begin[n] + weights_[i].dim(0);
-      }
+    // A gated pair needs both halves in one launch.
+    for (const GemvArgs& args : launches(x, tokens, epilogue, y, static_cast<CudaSteps&>(steps).scratch())) {
       if (products_ == Products::skinny) emit(steps, [args](cudaStream_t stream) { launch_skinny(args, stream); });
       else emit(steps, [args](cudaStream_t stream) { launch_gemv(args, stream); });
     }

@@ -11,6 +11,8 @@
 
 namespace weft::cuda {
 
+struct Scratch;
+
 enum class Products : uint8_t {
   f32,     // plain kernels, weights as they are stored: any number of tokens, any type
   gemv,    // few tokens, f32 activations, f32, f16 or bf16 weights
@@ -43,7 +45,8 @@ struct Activations {
   const float* x = nullptr;
   FragmentRows fragments = {};
   F16Rows f16 = {};
-  NormArgs prologue = {};  // how the product makes them itself, if it does
+  NormArgs prologue = {};          // how the product makes them itself, if it does
+  const float* largest = nullptr;  // GemvArgs::largest, of fragments that the kernel before made of x
 
   /// Bytes of the form, a multiple of 256.
   static size_t bytes(Products products, int64_t tokens, int64_t k);
@@ -59,6 +62,7 @@ struct Epilogue {
   float alpha = 0, limit = 0;
   Residual residual = {};
   bool adds = false;
+  FragmentRows made = {};  // GemvArgs::made
 };
 
 /// A weight as a list of row blocks, and its bias.
@@ -76,10 +80,16 @@ class Projection {
   /// multiplied by f16.unscale, and the caller does the rest.
   void multiply(const Activations& x, Extent tokens, const Epilogue& epilogue, float* y, std::byte* workspace,
                 Steps& steps) const;
+  /// Whether multiply() can write `made` and read `largest`.
+  bool is_staged(const Activations& x, Extent tokens, const Epilogue& epilogue) const;
   /// For f32 and half: y = y * unscale + bias.
   void finish(const Activations& x, Extent tokens, float* y, Steps& steps) const;
 
  private:
+  /// Of few tokens, one for neighbours of a type.
+  std::vector<GemvArgs> launches(const Activations& x, Extent tokens, const Epilogue& epilogue, float* y,
+                                 const Scratch& scratch) const;
+
   Products products_;
   std::vector<Tensor> weights_;
   std::vector<const float*> biases_;  // of each block

@@ -4,10 +4,15 @@
 
 #include "backends/cuda/device/decode_attention.h"
 #include "backends/cuda/device/flash_attention.h"
+#include "backends/cuda/device/skinny.h"
 #include "backends/cuda/glue.h"
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/products.h"
 #include "backends/cuda/steps.h"
+#include "ops/quant/f16.h"
+#include "ops/quant/planes.h"
+#include "ops/quant/q8_0.h"
+#include "ops/vector_matmul.h"
 
 namespace weft::cuda {
 namespace {
@@ -43,7 +48,8 @@ size_t workspace(Way way, const Match& match) {
                              splits_of(way, op, qkv, match.type(Op::kKCache), match.type(Op::kPageTable)));
 }
 
-void prepare(Way way, const Call& call, Steps& steps) {
+/// The context goes to `context`, or to `fragments` where those are given; to neither: keys and values are only kept.
+void prepare(Way way, const Call& call, float* context, const FragmentRows& fragments, Steps& steps) {
   const auto& op = call.match.op<Op>();
   const Tensor qkv = call.input(Op::kQkv), cache = call.input(Op::kKCache), table = call.input(Op::kPageTable);
   const auto ints = [&](Op::Input slot) -> const int32_t* { return call.input(slot).as<int32_t>(); };
@@ -55,7 +61,8 @@ void prepare(Way way, const Call& call, Steps& steps) {
   TensorType tokens = qkv.type;
   tokens.rows = call.out[0].type.rows;
   AttentionArgs args{.qkv = qkv.as<float>(),
-                     .context = call.out[0].as<float>(),
+                     .context = context,
+                     .fragments = fragments,
                      .tokens = extent_of(tokens, call.live),
                      .n_head = op.n_head,
                      .n_kv_head = op.n_kv_head,
@@ -96,7 +103,7 @@ void prepare(Way way, const Call& call, Steps& steps) {
     args.frequencies[p] = static_cast<float>(std::pow(static_cast<double>(op.rope_theta), -2.0 * p / op.rotary_dim));
   }
   emit(steps, [args, way](cudaStream_t stream) {
-    if (args.context == nullptr) return launch_append(args, stream);
+    if (args.context == nullptr && args.fragments.x == nullptr) return launch_append(args, stream);
     switch (way) {
       case Way::plain:
         return launch_attend(args, stream);
@@ -116,25 +123,67 @@ Kernel make(std::string name, Way way, decltype(Kernel::refuses) refuses) {
           .refuses = std::move(refuses),
           .layout = nullptr,
           .workspace = [way](const Match& match) { return workspace(way, match); },
-          .prepare = [way](const Call& call, Steps& steps) { prepare(way, call, steps); }};
+          .prepare = [way](const Call& call, Steps& steps) { prepare(way, call, call.out[0].as<float>(), {}, steps); }};
+}
+
+std::optional<std::string> refuses_decode(const Match& match, const DeviceInfo& device) {
+  const TensorType cache = match.type(Op::kKCache);
+  const int64_t tokens = match.type(Op::kQkv).shape[0];
+  if (tokens > kAttendTokens) return fmt::format("{} tokens are many", tokens);
+  if (!decode_reads(cache.dtype->id, cache.shape[3], cache.shape[2])) {
+    return fmt::format("it cannot read pages of {} keys of {} in {}", cache.shape[2], cache.shape[3],
+                       cache.dtype.name());
+  }
+  return refuses(match, device);
 }
 
 }  // namespace
 
 Kernel softmax_context() { return make("softmax_context.f32", Way::plain, refuses); }
 
-Kernel decode_attention() {
-  return make("softmax_context.decode", Way::decode,
-              [](const Match& match, const DeviceInfo& device) -> std::optional<std::string> {
-                const TensorType cache = match.type(Op::kKCache);
-                const int64_t tokens = match.type(Op::kQkv).shape[0];
-                if (tokens > kAttendTokens) return fmt::format("{} tokens are many", tokens);
-                if (!decode_reads(cache.dtype->id, cache.shape[3], cache.shape[2])) {
-                  return fmt::format("it cannot read pages of {} keys of {} in {}", cache.shape[2], cache.shape[3],
-                                     cache.dtype.name());
-                }
-                return refuses(match, device);
-              });
+Kernel decode_attention() { return make("softmax_context.decode", Way::decode, refuses_decode); }
+
+/// The context in the form that the output projection takes.
+Kernel decode_attention_matmul() {
+  constexpr Products kSkinny = Products::skinny;
+  constexpr size_t kWeight = VectorMatmul::kWeight;
+  const auto columns = [](const Match& match) { return int64_t{match.op<Op>().n_head} * match.op<Op>().d_head; };
+  const auto form_bytes = [columns](const Match& match) {
+    return Activations::bytes(kSkinny, match.type(Op::kQkv).shape[0], columns(match));
+  };
+  return {
+      .name = "softmax_context+vector_matmul.skinny",
+      .covers = {Op::name, VectorMatmul::name},
+      .arithmetic = Arithmetic::half,
+      .refuses = [columns](const Match& match, const DeviceInfo& device) -> std::optional<std::string> {
+        if (match.type(Op::kQkv).shape[0] == 1) return "one token's products make their activations themselves";
+        const DType cache = match.type(Op::kVCache).dtype;
+        if (cache != quant::f16 && cache != quant::q8_0) return "values may be out of f16's range";
+        if (columns(match) % 256 != 0) return "the context is not whole panels of 256 columns";
+        const auto weights = match.types(kWeight, 1);
+        if (weights.size() > kMaxBlocks) return fmt::format("{} row blocks are many", weights.size());
+        for (const TensorType& type : weights) {
+          if (!skinny_reads(type.dtype->id, type.shape[1])) {
+            return fmt::format("it cannot read rows of {} elements of {}", type.shape[1], type.dtype.name());
+          }
+        }
+        return refuses_decode(match, device);
+      },
+      .layout = [](const Match&, size_t node, size_t slot, const TensorType& type) -> const Layout* {
+        return node == 1 && slot == kWeight ? quant::planes(type) : nullptr;
+      },
+      .workspace = [form_bytes](const Match& match) { return form_bytes(match) + workspace(Way::decode, match); },
+      .prepare =
+          [form_bytes, columns](const Call& call, Steps& steps) {
+            const Tensor y = call.out[0];
+            const Extent tokens = extent_of(y.type, call.live);
+            const Activations form{.fragments = FragmentRows::at(call.workspace, tokens.capacity, columns(call.match))};
+            Call attention = call;
+            attention.workspace += form_bytes(call.match);
+            prepare(Way::decode, attention, nullptr, form.fragments, steps);
+            const Projection projection(kSkinny, call.inputs(kWeight, 1), {});
+            projection.multiply(form, tokens, {}, y.as<float>(), nullptr, steps);
+          }};
 }
 
 Kernel flash_attention() {

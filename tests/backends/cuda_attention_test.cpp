@@ -104,6 +104,34 @@ TEST_F(CudaDecode, SeveralSequencesAndTokens) {
   for (const DType cache : {DType(quant::f16), DType(quant::bf16), DType(quant::q8_0)}) {
     check(plain(8, 2, 128), {{0, 14, 999, 64}, {1, 1, 1, 1}, 8, 64}, cache);
     check(plain(6, 2, 64), {{3, 0, 218, 0}, {1, 7, 20, 0}, 32, 16}, cache);
+    // A plan with a sequence for each token: each appends its own, and what those before it in its sequence have.
+    check(plain(8, 2, 128), {{0, 14, 999, 64}, {1, 1, 1, 1}, 4, 64}, cache);
+    check(plain(8, 2, 128), {{30, 0, 126, 7, 500, 3}, {2, 0, 3, 1, 0, 0}, 6, 16}, cache);
+    check(plain(18, 2, 64), {{126, 9, 0, 0, 1}, {4, 0, 0, 0, 0}, 5, 16}, cache);
+  }
+}
+
+// The output projection takes the context as the kernel before it leaves it, f32 nowhere.
+TEST_F(CudaDecode, ContextAsTheProjectionTakesIt) {
+  const Kernel* kernel = find_kernel(*backend_, "softmax_context+vector_matmul.skinny");
+  ASSERT_NE(kernel, nullptr);
+  for (const DType cache : {DType(quant::f16), DType(quant::q8_0)}) {
+    for (const Batch& b :
+         {Batch{{0, 14, 999, 64}, {1, 1, 1, 1}, 4, 64}, Batch{{0, 14, 999}, {7, 3, 1}, 17, 64},
+          Batch{{5, 40}, {20, 12}, 32, 16}, Batch{{5, 40}, {30, 30}, 64, 16}, Batch{{5, 40}, {3, 30}, 48, 16}}) {
+      OpGraph g;
+      std::deque<std::vector<std::byte>> store;
+      const NodeId attention = make_step(g, plain(8, 2, 128), b, cache);
+      const Value weight = random_weight(g, store, quant::q4_K, 300, 1024);
+      const Value y = g.graph.add(VectorMatmul{}, {Value{&g.graph, attention, 0}, std::vector<Value>{weight}})[0];
+      const Ports got = run_on_device(g, {attention, y.node}, *backend_, *kernel);
+      ASSERT_EQ(got.size(), 1u);
+      g.graph.output("y", y);
+      States states = g.states;
+      const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
+      expect_close(live_values(got[0], g.live), live_values(expected.at("y"), g.live),
+                   cache == quant::f16 ? 3e-3 : 1e-2, fmt::format("{} tokens, {} cache", b.capacity, cache.name()));
+    }
   }
 }
 

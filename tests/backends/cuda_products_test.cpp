@@ -157,5 +157,50 @@ TEST_F(CudaProducts, MlpWithAndWithoutAGate) {
   }
 }
 
+// Between the two products rows pass what f16 holds, some of them or all.
+TEST_F(CudaProducts, MlpWithRowsOutOfRange) {
+  for (const int64_t tokens : {5, 16, 30, 40}) {
+    for (const bool all : {false, true}) {
+      check("gelu_gemm.skinny", fmt::format("{} tokens, large", tokens), [&](OpGraph& g, auto& store) {
+        g.live.tokens = static_cast<int32_t>(tokens);
+        const int64_t d = 512, f = 1280;
+        const auto w = [&](int64_t n, int64_t k) {
+          return std::vector<Value>{random_weight(g, store, quant::q4_K, n, k)};
+        };
+        std::vector<float> x = g.random_values(tokens * d);
+        for (int64_t i = 0; i < tokens * d; ++i) {
+          if (all || i / d % 3 == 1) x[static_cast<size_t>(i)] *= 100;
+        }
+        return g.graph
+            .add(GeluGemm{.activation = Activation::gated_silu},
+                 {g.f32({tokens, d}, x, Rows::tokens), w(2 * f, d), std::vector<Value>{}, w(d, f)})[0]
+            .node;
+      });
+    }
+  }
+}
+
+// Parts of columns that the blocks of a cluster add up, of a few rows and of many; gated ones too.
+TEST_F(CudaProducts, PartsOfColumns) {
+  for (const int64_t tokens : {3, 8, 12, 32}) {
+    for (const Size& s : {Size{tokens, 1024, 2048}, Size{tokens, 1030, 1280}, Size{tokens, 300, 1792},
+                          Size{tokens, 520, 512}, Size{tokens, 200, 2560}, Size{tokens, 130, 8192}}) {
+      check_matmul(quant::q4_K, s);
+    }
+    if (tokens == 32) check_matmul(quant::q4_K, {tokens, 4096, 2048});  // more clusters than an H100 has room for
+    check("gelu_gemm.skinny", fmt::format("{} tokens, parts", tokens), [&](OpGraph& g, auto& store) {
+      g.live.tokens = static_cast<int32_t>(tokens);
+      const auto w = [&](int64_t n, int64_t k) {
+        return std::vector<Value>{random_weight(g, store, quant::q4_K, n, k)};
+      };
+      const Value x = g.random({tokens, 1536}, 0.1f, Rows::tokens);
+      return g.graph
+          .add(GeluGemm{.activation = Activation::gated_silu},
+               {x, w(2 * 512, 1536), std::vector<Value>{}, w(260, 512)})[0]
+          .node;
+    });
+  }
+}
+
 }  // namespace
 }  // namespace weft::testing

@@ -14,10 +14,10 @@ namespace {
 
 constexpr int kRowThreads = 512, kFragmentThreads = 1024;
 
-/// A block a row; those of tiles that no token has are zeros.
-__global__ void __launch_bounds__(kFragmentThreads) norm_fragments(NormArgs a) {
-  let_next_start();
-  wait_for_previous();
+/// A block a row; those of tiles that no token has are zeros. kTurns: as norm_row has it.
+template <int kTurns>
+__global__ void __launch_bounds__(kFragmentThreads) norm_fragments(const __grid_constant__ NormArgs a) {
+  begin_after_previous();
   const int64_t n_tokens = rows_of(a.tokens), n_rows = FragmentRows::tiles(a.tokens.capacity) * FragmentRows::kTile;
   constexpr int kTile = FragmentRows::kTile;
   for (int64_t t = blockIdx.x; t < n_rows; t += gridDim.x) {
@@ -27,10 +27,13 @@ __global__ void __launch_bounds__(kFragmentThreads) norm_fragments(NormArgs a) {
         const uint32_t place = FragmentRows::place(static_cast<uint32_t>(i), static_cast<uint32_t>(t % kTile), kTile);
         *reinterpret_cast<uint2*>(tile + place) = {};
       }
+      if (threadIdx.x == 0 && a.clears != nullptr) a.clears[t] = 0;
       continue;
     }
-    const float unscale = write_fragments(a, t, true, tile, static_cast<int>(t % kTile), kTile);
-    if (threadIdx.x == 0) a.fragments.unscale[t] = unscale;
+    const float unscale = write_fragments<kTurns>(a, t, true, tile, static_cast<int>(t % kTile), kTile);
+    if (threadIdx.x != 0) continue;
+    a.fragments.unscale[t] = unscale;
+    if (a.clears != nullptr) a.clears[t] = 0;
   }
 }
 
@@ -197,7 +200,8 @@ void launch_norm(const NormArgs& a, cudaStream_t stream) {
   if (a.fragments.x == nullptr) return launch_rows(norm_rows, a, 4, true, stream);
   const int64_t threads = (a.d / 4 + 31) / 32 * 32;
   const int64_t rows = FragmentRows::tiles(a.tokens.capacity) * FragmentRows::kTile;
-  launch_dependent(norm_fragments, dim3(static_cast<unsigned>(rows)),
+  launch_dependent(a.d <= kFragmentThreads * 4 ? norm_fragments<1> : norm_fragments<4>,
+                   dim3(static_cast<unsigned>(rows)),
                    dim3(static_cast<unsigned>(threads < kFragmentThreads ? threads : kFragmentThreads)), 0, stream, a);
 }
 void launch_activate(const ActArgs& args, cudaStream_t stream) {

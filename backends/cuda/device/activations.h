@@ -63,6 +63,7 @@ struct NormArgs {
   float* out = nullptr;  // y
   F16Rows f16 = {};      // y in 16 bits
   FragmentRows fragments = {};
+  float* clears = nullptr;  // [T], up to whole tiles: with fragments, made zeros for a kernel that follows
 };
 void launch_norm(const NormArgs& args, cudaStream_t stream);
 

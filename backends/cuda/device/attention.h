@@ -5,6 +5,7 @@
 
 #include <cstddef>
 
+#include "backends/cuda/device/activations.h"
 #include "backends/cuda/device/extent.h"
 
 namespace weft::cuda {
@@ -13,8 +14,9 @@ constexpr int kMaxHead = 512;         // d
 constexpr int64_t kArrivals = 65536;  // heads of tokens whose splits may be under way
 
 struct AttentionArgs {
-  const float* qkv = nullptr;  // [T, (n_head + 2 n_kv_head) d]
-  float* context = nullptr;    // [T, n_head d]
+  const float* qkv = nullptr;   // [T, (n_head + 2 n_kv_head) d]
+  float* context = nullptr;     // [T, n_head d]
+  FragmentRows fragments = {};  // instead of it, by launch_decode: the context of f16 and q8_0 values is in f16's range
   Extent tokens = {};
   int n_head = 1, n_kv_head = 1, d = 1;
 
@@ -46,7 +48,7 @@ struct AttentionArgs {
   float* partial = nullptr;  // [T, n_head, splits, d + 2]: sum, largest score, sum of weights, in the kernel's order
   int splits = 1;
   unsigned* arrivals = nullptr;  // [kArrivals] zeros, left as zeros
-  bool appends = false;          // attention appends the one token itself
+  bool appends = false;          // attention appends the tokens itself
 };
 
 /// Up to here the keys of each token are split, and read for each token.

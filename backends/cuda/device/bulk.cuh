@@ -39,12 +39,22 @@ __device__ inline void copy_bulk(void* to, const void* from, uint32_t bytes, uin
                "l"(from), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
 }
-/// Of a matrix as `map` (CUtensorMap) cuts it, the box whose first element is (column, row); to: 128-byte aligned.
-__device__ inline void copy_box(void* to, const void* map, uint32_t column, uint32_t row, uint64_t* barrier) {
+/// How L2 is to treat what is copied. First to go: what others come back for, code and activations among it, stays.
+template <bool kFirstToGo>
+__device__ uint64_t policy_of() {
+  uint64_t policy;
+  if (kFirstToGo) asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  else asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+/// Of a matrix as `map` (CUtensorMap) cuts it, the box whose first element is (column, row); to: 128-byte aligned;
+/// `policy` of policy_of.
+__device__ inline void copy_box(void* to, const void* map, uint32_t column, uint32_t row, uint64_t* barrier,
+                                uint64_t policy) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
-          shared_address(to)),
-      "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier))
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, "
+      "%3}], [%4], %5;" ::"r"(shared_address(to)),
+      "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier)), "l"(policy)
       : "memory");
 }
 __device__ inline void prefetch_map(const void* map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }

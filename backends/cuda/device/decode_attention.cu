@@ -9,6 +9,7 @@
 
 #include <cuda_pipeline.h>
 
+#include "backends/cuda/device/fragments.cuh"
 #include "backends/cuda/device/heads.cuh"
 #include "backends/cuda/device/launch.cuh"
 #include "backends/cuda/device/mma.cuh"
@@ -126,6 +127,20 @@ struct Gathered {
   }
 };
 
+/// Of token t, by all threads of the block. Out of line: it is long.
+__device__ __noinline__ void make_rotations(const AttentionArgs& a, int64_t t, float2* rotations) {
+  for (int p = threadIdx.x; p < a.rotary_dim / 2; p += blockDim.x) rotations[p] = rotation_of(a, t, p);
+}
+
+/// Key or value head `kv_head` of token t, which is at `head`, made and kept in the cache, by a warp. Out of line: all
+/// who make it write the same bits.
+template <typename Block>
+__device__ __noinline__ void make_kept(const AttentionArgs& a, int64_t t, int kv_head, bool is_k,
+                                       const float2* rotations, bool keeps, float* head) {
+  make_head(a, t, a.n_head + (is_k ? 0 : a.n_kv_head) + kv_head, head, head, [&](int p) { return rotations[p]; });
+  if (keeps) keep_head<Block>(a, t, kv_head, is_k, head);
+}
+
 /// Blocks: [kv head and eight of its query heads, token, part of the keys].
 template <int kD, typename Block>
 __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const __grid_constant__ AttentionArgs a) {
@@ -170,8 +185,33 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
     __pipeline_commit();
   };
 
-  // Keys of steps before this one may be asked for already; the one token's own comes from `stored`.
-  if (!a.appends) begin_after_previous();
+  const auto rotate = [&](int64_t of) { make_rotations(a, of, rotations); };
+  /// A head of token `of` as qkv has it, by the whole block's threads: four columns from i on.
+  const auto copy_four = [&](int64_t of, int number, int i, float* to) {
+    *reinterpret_cast<float4*>(to + i) =
+        *reinterpret_cast<const float4*>(heads_of(a, of) + static_cast<int64_t>(number) * kD + i);
+  };
+  // Keys of steps before this one may be asked for already; the token's own comes from `stored`. Those of tokens before
+  // it in its sequence, which stand before it here, are rare: all blocks that read one write it.
+  int64_t first_mate = t;
+  if (a.appends) {
+    while (first_mate > 0 && a.sequence_ids[first_mate - 1] == a.sequence_ids[t]) --first_mate;
+  }
+  if (!a.appends || first_mate < t) begin_after_previous();
+#pragma unroll 1
+  for (int64_t of = first_mate; of < t; ++of) {
+    const int64_t at = a.positions[of];
+    if (at < part.first || at >= part.last) continue;
+    if (a.rotary != 0) rotate(of);
+    for (int i = static_cast<int>(tid); i < 2 * kD / 4; i += F::kWarps * 32) {
+      const int is_v = i / (kD / 4);
+      copy_four(of, a.n_head + is_v * a.n_kv_head + kv_head, i % (kD / 4) * 4, raw[kHeads + is_v]);
+    }
+    __syncthreads();
+    if (warp < 2) make_kept<Block>(a, of, kv_head, warp == 0, rotations, true, raw[kHeads + warp]);
+    __threadfence();
+    __syncthreads();
+  }
   unsigned j = part.first + warp * kTile;
 #pragma unroll
   for (unsigned s = 0; s < F::kStages; ++s) fetch(s, j + s * kStep, row_of(j + s * kStep));
@@ -179,13 +219,9 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
   bool patches = false;
   float(*const queries)[kD] = raw;
   if (a.appends) {
-    const auto rotate = [&] {
-      for (int p = static_cast<int>(tid); p < a.rotary_dim / 2; p += F::kWarps * 32)
-        rotations[p] = rotation_of(a, t, p);
-    };
-    if (a.rotary != 0 && a.rope_factors == nullptr) rotate();
+    if (a.rotary != 0 && a.rope_factors == nullptr) rotate(t);
     begin_after_previous();
-    if (a.rotary != 0 && a.rope_factors != nullptr) rotate();
+    if (a.rotary != 0 && a.rope_factors != nullptr) rotate(t);
     const bool has_own = split == part.n_splits - 1;
     const int n_made = heads + (has_own ? 2 : 0);
     /// Of the i-th that this block makes: its number in the row of qkv, and where it goes.
@@ -194,17 +230,17 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
     };
     const auto place = [&](int i) { return raw[i < heads ? i : kHeads + i - heads]; };
     for (int i = static_cast<int>(tid); i < n_made * (kD / 4); i += F::kWarps * 32) {
-      const int head = i / (kD / 4), c = i % (kD / 4) * 4;
-      *reinterpret_cast<float4*>(place(head) + c) =
-          *reinterpret_cast<const float4*>(heads_of(a, t) + static_cast<int64_t>(number(head)) * kD + c);
+      const int head = i / (kD / 4);
+      copy_four(t, number(head), i % (kD / 4) * 4, place(head));
     }
     __syncthreads();
     for (int i = static_cast<int>(warp); i < n_made; i += F::kWarps) {
       float* head = place(i);
-      make_head(a, t, number(i), head, head, [&](int p) { return rotations[p]; });
-      if (i < heads) continue;
-      const bool is_k = i == heads;
-      if (group == 0) keep_head<Block>(a, t, kv_head, is_k, head);
+      if (i < heads) {
+        make_head(a, t, number(i), head, head, [&](int p) { return rotations[p]; });
+        continue;
+      }
+      make_kept<Block>(a, t, kv_head, i == heads, rotations, group == 0, head);
       for (unsigned b = lane; b < F::kRowBlocks; b += 32) stored[i - heads][b].encode(head + b * Block::kElems);
     }
     if (has_own && part.last > part.first) {
@@ -331,8 +367,14 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
 
   const auto put = [&](int h, int c, const Gathered& all) {
     const float by = inverse_sum(a, first_head + h, all.seen);
-    *reinterpret_cast<float4*>(a.context + (t * a.n_head + first_head + h) * kD + c) = {all.v.x * by, all.v.y * by,
-                                                                                        all.v.z * by, all.v.w * by};
+    const float4 v = {all.v.x * by, all.v.y * by, all.v.z * by, all.v.w * by};
+    if (a.fragments.x == nullptr) {
+      *reinterpret_cast<float4*>(a.context + (t * a.n_head + first_head + h) * kD + c) = v;
+    } else {
+      const int64_t columns = FragmentRows::padded(int64_t{a.n_head} * kD);
+      put_fragment(a.fragments, columns, t, static_cast<unsigned>((first_head + h) * kD + c), v);
+      if (first_head + h + c == 0) a.fragments.unscale[t] = 1;
+    }
   };
   // Of the parts of the keys: [token, head, part, kD], then what they saw: [token, head, part].
   float* parts = a.partial + (t * a.n_head + first_head) * a.splits * kD;
@@ -419,7 +461,8 @@ int decode_splits(int64_t tokens, int n_head, int n_kv_head, int64_t most_keys) 
 
 void launch_decode(const AttentionArgs& args, cudaStream_t stream) {
   AttentionArgs a = args;
-  a.appends = a.tokens.capacity == 1;
+  // Else tokens of a sequence have too many keys of each other to make.
+  a.appends = a.tokens.capacity <= a.sequences;
   if (!a.appends) launch_append(a, stream);
   const dim3 grid(static_cast<unsigned>(groups_of(a.n_head, a.n_kv_head)), static_cast<unsigned>(a.tokens.capacity),
                   static_cast<unsigned>(a.splits));

@@ -9,6 +9,22 @@
 
 namespace weft::cuda {
 
+/// The power of two that keeps a row in range, by its largest magnitude: 1, unless that passes 2^15.
+__device__ inline float range_scale(float largest) {
+  return largest > 32768.0f && largest < INFINITY ? exp2f(15.0f - static_cast<float>(ilogbf(largest) + 1)) : 1.0f;
+}
+
+/// Four columns, from a multiple of 4 on, of row t, of rows of `padded` columns: held to what f16 can be.
+__device__ inline void put_fragment(const FragmentRows& to, int64_t padded, int64_t t, uint32_t column,
+                                    const float4& v) {
+  constexpr int kTile = FragmentRows::kTile;
+  const auto held = [](float x) { return x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x; };
+  const __half2 h[2] = {__floats2half2_rn(held(v.x), held(v.z)), __floats2half2_rn(held(v.y), held(v.w))};
+  uint16_t* tile = to.x + t / kTile * kTile * padded;
+  *reinterpret_cast<uint2*>(tile + FragmentRows::place(column, static_cast<uint32_t>(t % kTile), kTile)) =
+      *reinterpret_cast<const uint2*>(h);
+}
+
 /// Row t of y = norm(x + residual + bias) by all threads of the block: write(column, y) for every run of kRun columns,
 /// y being float[kRun]. a.sum and a.out are written if `keeps`. a.d: a multiple of kRun, kRun of 4. The first kTurns
 /// runs of a thread stay in registers, others are read again.
@@ -114,8 +130,7 @@ template <typename Pass>
 __device__ float keep_in_range(Pass pass) {
   float largest = pass(1.0f);
   if (!__syncthreads_or(largest > 32768.0f)) return 1;
-  largest = block_max(largest);
-  const float by = largest < INFINITY ? exp2f(15.0f - static_cast<float>(ilogbf(largest) + 1)) : 1.0f;
+  const float by = range_scale(block_max(largest));
   pass(by);
   __syncthreads();
   return 1.0f / by;
@@ -130,7 +145,8 @@ __device__ float largest_of(const float (&y)[n]) {
 }
 
 /// norm_row's y as f16, to row n of a tile of n_rows at `to`, by keep_in_range.
-__device__ inline float write_fragments(const NormArgs& a, int64_t t, bool keeps, __half* to, int n, int n_rows) {
+template <int kTurns = 4>
+__device__ float write_fragments(const NormArgs& a, int64_t t, bool keeps, __half* to, int n, int n_rows) {
   const auto write = [&](unsigned i, const float(&y)[4], float by) {
     const __half2 h[2] = {__floats2half2_rn(y[0] * by, y[2] * by), __floats2half2_rn(y[1] * by, y[3] * by)};
     *reinterpret_cast<uint2*>(to + FragmentRows::place(i, n, n_rows)) = *reinterpret_cast<const uint2*>(h);
@@ -141,7 +157,7 @@ __device__ inline float write_fragments(const NormArgs& a, int64_t t, bool keeps
   }
   return keep_in_range([&](float by) {
     float largest = 0;
-    norm_row<4, 4>(a, t, keeps && by == 1, [&](unsigned i, const float(&y)[4]) {
+    norm_row<4, kTurns>(a, t, keeps && by == 1, [&](unsigned i, const float(&y)[4]) {
       largest = fmaxf(largest, largest_of(y));
       write(i, y, by);
     });

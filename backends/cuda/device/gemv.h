@@ -25,9 +25,10 @@ struct GemvWeights {
 /// y[t, row] = epilogue(dot(x[t], row)), for tokens [0, T). Gated: rows are up, then gate; y has half as many.
 struct GemvArgs {
   GemvWeights weights = {};
-  const float* x = nullptr;     // [T, k], for f32, f16 and bf16 weights
-  FragmentRows fragments = {};  // for quantized ones; or, of a single token,
-  NormArgs prologue = {};       // what makes them: each block does so by itself
+  const float* x = nullptr;        // [T, k], for f32, f16 and bf16 weights
+  FragmentRows fragments = {};     // for quantized ones; or, of a single token,
+  NormArgs prologue = {};          // what makes them: each block does so by itself
+  const float* largest = nullptr;  // or what the kernel before made of x as `made`; [T]: GemvArgs::made.unscale there
   Extent tokens = {};
   bool gated = false;
   Act act = Act::none;
@@ -36,6 +37,10 @@ struct GemvArgs {
   bool adds = false;  // whether residual has terms
   float* y = nullptr;
   int64_t y_stride = 0;
+  // y also as the next product takes it, not scaled, by launch_staged. `unscale`, zeros before: a row's largest
+  // magnitude if it passes 2^15.
+  FragmentRows made = {};
+  bool aligned = false;          // that y and residual are runs of 16 bytes: launch_staged says so
   float* partial = nullptr;      // scratch of staged_scratch() bytes
   unsigned* arrivals = nullptr;  // [kArrivals] zeros, left as zeros
 };
@@ -48,7 +53,9 @@ inline GemvArgs tokens_from(const GemvArgs& args, int64_t t, int64_t n) {
   a.tokens.live = nullptr;
   if (a.x != nullptr) a.x += t * a.weights.k;
   if (a.fragments.x != nullptr) a.fragments.x += t * FragmentRows::padded(a.weights.k), a.fragments.unscale += t;
+  if (a.largest != nullptr) a.largest += t;
   a.y += t * a.y_stride;
+  if (a.made.x != nullptr) a.made.x += t * FragmentRows::padded(a.y_stride), a.made.unscale += t;
   for (const float*& term : a.residual.shared) term = term != nullptr ? term + t * a.y_stride : nullptr;
   if (a.residual.plain != nullptr) a.residual.plain += t * a.y_stride;
   return a;

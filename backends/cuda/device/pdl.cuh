@@ -35,12 +35,21 @@ __device__ inline void begin_after_previous() {
 struct LaunchShared {
   size_t bytes;          // dynamic shared memory, a block
   int carveout_percent;  // of an SM's memory that is to be shared memory, not L1; negative: the driver's choice
+  unsigned cluster = 1;  // neighbouring blocks that make a cluster, from Hopper on
 };
+
+inline cudaLaunchAttribute cluster_of(unsigned blocks) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = blocks;
+  attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+  return attribute;
+}
 
 template <typename... Parameters, typename... Arguments>
 void launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block, LaunchShared shared, cudaStream_t stream,
                       Arguments&&... arguments) {
-  cudaLaunchAttribute attributes[2] = {};
+  cudaLaunchAttribute attributes[3] = {};
   unsigned n_attributes = 0;
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
@@ -61,6 +70,7 @@ void launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block, Laun
     attribute.id = cudaLaunchAttributePreferredSharedMemoryCarveout;
     attribute.val.sharedMemCarveout = static_cast<unsigned>(shared.carveout_percent);
   }
+  if (shared.cluster > 1) attributes[n_attributes++] = cluster_of(shared.cluster);
   config.numAttrs = n_attributes;
   cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...);
 }

@@ -268,8 +268,16 @@ bool skinny_reads(uint32_t type, int64_t k) {
   return known && fits;
 }
 
+constexpr int64_t kPass = kStagedTokens;
+
+bool skinny_stages(const GemvArgs& args) {
+  for (int64_t t = 0; t < args.tokens.capacity; t += kPass) {
+    if (!staged_takes(tokens_from(args, t, kPass))) return false;
+  }
+  return true;
+}
+
 void launch_skinny(const GemvArgs& args, cudaStream_t stream) {
-  constexpr int64_t kPass = kStagedTokens;
   for (int64_t t = 0; t < args.tokens.capacity; t += kPass) {
     const GemvArgs a = tokens_from(args, t, kPass);
     if (launch_staged(a, stream)) continue;

@@ -13,5 +13,7 @@ constexpr int64_t kSkinnyTokens = 64;
 bool skinny_reads(uint32_t type, int64_t k);
 /// At most kSkinnyTokens. f16 activations and weights, f32 sums.
 void launch_skinny(const GemvArgs& args, cudaStream_t stream);
+/// Whether all of them go by launch_staged: GemvArgs::made and `largest` need that.
+bool skinny_stages(const GemvArgs& args);
 
 }  // namespace weft::cuda

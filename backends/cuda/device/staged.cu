@@ -1,14 +1,16 @@
 // A block has eight warps and takes 128 rows by 256 columns at a time, or 32 rows by four times as many columns: the
 // copy engine brings their weights and the activations of their columns to a ring in shared memory while what came
 // before is multiplied. A warp has 32 rows and, of each lane's 64 columns of a panel of 256 (skinny.cu draws them), the
-// first or the last 32. Where the rows do not fill the device their columns are cut into parts, and the block that is
-// last adds the parts up, in order. Bound by memory, q4_K reaches 1.9 TB/s of it for 8 tokens at 3.4 instructions a
-// weight, 1.5 for 32 at 4.2: gate and up of 8B.
+// first or the last 32. Where the rows do not fill the device their columns are cut into parts, whose blocks add up a
+// share each, in order: in shared memory where a cluster of them fits, or else by way of L2. Bound by memory, q4_K
+// reaches 2.4 TB/s of it for 8 tokens, 1.9 for 32: gate and up of 8B, from the end of the kernel before.
 #include "backends/cuda/device/staged.h"
 
 #include "backends/cuda/device/attention.h"
 #include "backends/cuda/device/bulk.cuh"
+#include "backends/cuda/device/cluster.cuh"
 #include "backends/cuda/device/formats.cuh"
+#include "backends/cuda/device/fragments.cuh"
 #include "backends/cuda/device/halves.cuh"
 #include "backends/cuda/device/launch.cuh"
 #include "backends/cuda/device/mma.cuh"
@@ -22,11 +24,39 @@ namespace {
 
 using namespace staging;
 
+constexpr unsigned kMostMates = 8;  // blocks that share their outputs, and of a cluster on every device that has them
+
 /// The planes of each row block as the copy engine takes them.
 template <typename F>
 struct Maps {
   CUtensorMap of[kMaxBlocks][F::Fields::kPlanes];
 };
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+/// Of n blocks that have parts of the same sums, and a share each of adding them up: which shares this block, one of
+/// them, is to do, its own part being written. It waits until all parts are there, since as a rule all of these blocks
+/// run at a time; who waits too long leaves its share to the block that comes last. By one thread. `word`: zero, and
+/// left so; arrivals, departures, shares left, in 4, 4 and 8 bits.
+__device__ unsigned shares_of(unsigned* word, unsigned own, unsigned n) {
+  constexpr long long kPatience = 1 << 18;  // cycles
+  unsigned seen = atomicAdd(word, 1), shares = 1u << own;
+  if ((seen & 15) == n - 1) {
+    shares |= seen >> 8;
+  } else {
+    const long long begin = clock64();
+    do {
+      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(word) : "memory");
+      if ((seen & 15) != n && clock64() - begin > kPatience) {
+        seen = atomicOr(word, 0x100u << own);
+        if ((seen & 15) != n) shares = 0;
+        break;
+      }
+    } while ((seen & 15) != n);
+  }
+  if ((atomicAdd(word, 0x10) >> 4 & 15) == n - 1) *word = 0;
+  return shares;
+}
+#endif
 
 /// kN: tiles of 8 tokens. A task is a part, of `splits`, of the columns of kRows rows; blocks have runs of tasks.
 template <typename F, int kN, bool kGated>
@@ -39,12 +69,14 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
   constexpr unsigned kRows = R::Split::kRows, kPanels = R::Split::kPanels, kSumStride = R::Split::kSumStride;
   extern __shared__ __align__(128) unsigned char memory[];  // the ring; of each stage weights, then activations
   __shared__ uint64_t barriers[R::kStages];                 // of the stages
-  __shared__ bool is_last;
+  __shared__ float unscales[kN * 8];
+  __shared__ unsigned given_shares;
   const unsigned tid = threadIdx.x, lane = tid % 32, g = lane / 4, t = lane % 4;
   // This warp's: columns of a lane, panel of those at hand, rows.
   const unsigned run = tid / 32 % kRuns, own_panel = tid / 32 / kRuns % kPanels;
   const unsigned first_row = tid / 32 / kRuns / kPanels * (kTiles * 16);
   const unsigned k = static_cast<unsigned>(a.weights.k), each = k / kPanel;  // panels of a row
+  const unsigned mates = cluster_blocks(), rank = rank_in_cluster();
   const int64_t n_rows = a.weights.begin[a.weights.n_blocks], n_out = kGated ? n_rows / 2 : n_rows;
   constexpr unsigned kOut = kGated ? kRows / 2 : kRows;  // outputs of a task
   const auto first_task = [&](unsigned block) { return block * n_tasks / gridDim.x; };
@@ -85,6 +117,7 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
   using Small = std::conditional_t<kSmall >= 0 && S::bytes(kSmall < 0 ? 0 : kSmall) == 8, uint2, uint16_t>;
   static_assert(kSmall < 0 || S::bytes(kSmall < 0 ? 0 : kSmall) == sizeof(Small));
   Small small[kPanels] = {};  // of the plane that the copy engine cannot bring, for the stage asked for last
+  const uint64_t policy = policy_of<kN <= 2>();  // of the weights; with more tokens it is a loss, as measured
   const auto fetch_weights = [&](unsigned s) {
     const unsigned n = panels_of(ahead);
     if (tid == 0) expect_bytes(barriers + s, S::bulk_bytes() + n * kN * kActBytes);
@@ -96,7 +129,7 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
 #pragma unroll
         for (unsigned i = 0; i < kBoxes; ++i) {
           copy_box(to + i * kOut * S::stride(plane), &maps.of[boxes[i].block][plane], ahead.panel * (kBytes / 4),
-                   static_cast<uint32_t>(boxes[i].row), barriers + s);
+                   static_cast<uint32_t>(boxes[i].row), barriers + s, policy);
         }
       } else if (tid < kRows) {  // too few bytes for the engine
         const auto* from = reinterpret_cast<const Small*>(starts.at[plane] + ahead.panel * kBytes);
@@ -131,7 +164,6 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
     if (ahead.task != task) enter_rows();
   };
 
-  let_next_start();
   if (tid == 0) {
     for (uint64_t& barrier : barriers) init_barrier(&barrier);
     prefetch_map(&maps);
@@ -143,10 +175,30 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
     keep_small(s);
     step_ahead();
   }
-  wait_for_previous();
+  begin_after_previous();
   Cursor at = start;
   for (unsigned s = 0; s < R::kStages - 1 && at.task < end_task; ++s) fetch_activations(s, at), advance(at);
   const unsigned n_tokens = static_cast<unsigned>(rows_of(a.tokens));
+  // Rows that passed f16's range as they were made: rare, and every block makes them again.
+  const bool remakes = __any_sync(0xFFFFFFFFu, a.largest != nullptr && lane < kN * 8 && a.largest[lane] > 0);
+  if (tid >= 32 && tid < 32 + n_tokens) {  // the first warp asks for stages
+    const unsigned token = tid - 32;
+    unscales[token] = a.largest == nullptr ? a.fragments.unscale[token] : 1 / range_scale(a.largest[token]);
+  }
+  const auto remake = [&](unsigned char* acts, const Cursor& from) {
+    const unsigned columns = panels_of(from) * kPanel;
+#pragma unroll 1
+    for (unsigned i = tid * 4; i < n_tokens * columns; i += kThreadsEach * 4) {
+      const unsigned token = i / columns, column = i % columns;
+      const auto v =
+          *reinterpret_cast<const float4*>(a.x + static_cast<size_t>(token) * k + from.panel * kPanel + column);
+      const float by = range_scale(a.largest[token]);
+      const FragmentRows tile{reinterpret_cast<uint16_t*>(acts + token / 8 * kPanels * kActBytes)};
+      put_fragment(tile, 0, token % 8, column, {v.x * by, v.y * by, v.z * by, v.w * by});
+    }
+    release_to_bulk();
+    __syncthreads();
+  };
 
   float sums[kTiles][kN][4] = {};
   const auto multiply = [&](const unsigned char* stage, auto of) {
@@ -194,53 +246,91 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
       }
     }
     __syncthreads();
-    const auto sum_of = [](const float* from, unsigned n, unsigned stride, auto load) {
+    const auto own = [&](unsigned token, unsigned row) {  // four rows
       float4 sum = {};
-#pragma unroll 8
-      for (unsigned i = 0; i < n; ++i) {
-        const float4 x = load(reinterpret_cast<const float4*>(from + i * stride));
+#pragma unroll
+      for (unsigned i = 0; i < kParts; ++i) {
+        const float4 x = *reinterpret_cast<const float4*>(parts + i * kPart + token * kSumStride + row);
         sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
       }
       return sum;
     };
-    const auto own = [&](unsigned token, unsigned row) {  // four rows
-      return sum_of(parts + token * kSumStride + row, kParts, kPart, [](const float4* x) { return *x; });
-    };
     const unsigned group = task / splits;
+    if (mates > 1) {
+#pragma unroll 1
+      for (unsigned item = tid; item < n_tokens * (kRows / 4); item += kThreadsEach) {
+        const unsigned token = item / (kRows / 4), row = item % (kRows / 4) * 4;
+        *reinterpret_cast<float4*>(parts + token * kSumStride + row) = own(token, row);  // in the first one's place
+      }
+      arrive_at_cluster();
+      wait_for_cluster();
+    }
     constexpr unsigned kShared = kStagedTokens * kRows;  // of a task: [token][row]
     const float* all = a.partial + static_cast<size_t>(group) * splits * kShared;
-    if (splits > 1) {
+    const unsigned n_shares = splits <= kMostMates ? splits : 1;
+    unsigned shares = 1u << rank;  // of the task's outputs that are this block's to add up
+    if (splits > 1 && mates == 1) {
       float* mine = a.partial + static_cast<size_t>(task) * kShared;
+#pragma unroll 1
       for (unsigned item = tid; item < n_tokens * (kRows / 4); item += kThreadsEach) {
         reinterpret_cast<float4*>(mine)[item] = own(item / (kRows / 4), item % (kRows / 4) * 4);
       }
       __threadfence();
       __syncthreads();
       if (tid == 0) {
-        is_last = atomicInc(a.arrivals + group, splits - 1) == splits - 1;
+        if (n_shares > 1) given_shares = shares_of(a.arrivals + group, task % splits, splits);
+        else given_shares = atomicInc(a.arrivals + group, splits - 1) == splits - 1;
         __threadfence();
       }
       __syncthreads();
-      if (!is_last) return;
+      shares = given_shares;
     }
-    constexpr unsigned kRuns4 = kOut / 4, kItems = (kN * 8 * kRuns4 + kThreadsEach - 1) / kThreadsEach;
-    RowRun items[kItems];
+    constexpr unsigned kRuns4 = kOut / 4, kAll = kN * 8 * kRuns4;
+    const unsigned items_each = (kAll + n_shares - 1) / n_shares;
+    const auto four = [&](unsigned token, unsigned of) {
+      if (mates == 1 && splits == 1) return own(token, of);
+      float4 sum = {};
+#pragma unroll 1
+      for (unsigned first = 0; first < splits; first += kMostMates) {
+        float4 x[kMostMates];  // under way together
 #pragma unroll
-    for (unsigned i = 0; i < kItems; ++i) {
-      const unsigned item = i * kThreadsEach + tid, out = item % kRuns4 * 4;
-      const unsigned row = kGated ? out / 16 * 32 + out % 16 : out;
-      RowRun& to = items[i];
-      to.token = item / kRuns4;
-      to.row = to.token < n_tokens ? static_cast<int64_t>(group) * kOut + out : n_out;
-      const auto four = [&](unsigned of) {
-        if (to.row >= n_out) return float4{};
-        if (splits == 1) return own(to.token, of);
-        return sum_of(all + to.token * kRows + of, splits, kShared, [](const float4* x) { return __ldcg(x); });
-      };
-      const float4 v = four(row), gate = kGated ? four(row + 16) : float4{};
-      to.set(v, gate, to.row < n_out ? a.fragments.unscale[to.token] : 0.0f);
+        for (unsigned i = 0; i < kMostMates; ++i) {
+          if (first + i >= splits) x[i] = float4{};
+          else if (mates > 1) x[i] = load_of_mate(parts + token * kSumStride + of, i);
+          else x[i] = __ldcg(reinterpret_cast<const float4*>(all + (first + i) * kShared + token * kRows + of));
+        }
+#pragma unroll
+        for (const float4& part : x) sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
+      }
+      return sum;
+    };
+    const auto add_up = [&](unsigned item) {
+      const unsigned token = item / kRuns4, out = item % kRuns4 * 4;
+      const unsigned of = kGated ? out / 16 * 32 + out % 16 : out;
+      const int64_t row = static_cast<int64_t>(group) * kOut + out;
+      if (item >= kAll || row >= n_out) return;
+      float v[4] = {};  // zeros where there is no token
+      if (token < n_tokens) {
+        const float by = unscales[token];
+        const float4 terms = run_terms(a, token, row);
+        const float4 x = four(token, of), y = kGated ? four(token, of + 16) : float4{};
+        v[0] = x.x * by, v[1] = x.y * by, v[2] = x.z * by, v[3] = x.w * by;
+        float gate[4] = {y.x * by, y.y * by, y.z * by, y.w * by};
+        store_run<kGated>(a, token, row, n_out, v, gate, terms);
+      }
+      if (a.made.x == nullptr) return;
+      put_fragment(a.made, n_out, token, static_cast<uint32_t>(row), {v[0], v[1], v[2], v[3]});
+      const float largest = fmaxf(fmaxf(fabsf(v[0]), fabsf(v[1])), fmaxf(fabsf(v[2]), fabsf(v[3])));
+      if (largest > 32768.0f) atomicMax(reinterpret_cast<int*>(a.made.unscale + token), __float_as_int(largest));
+    };
+#pragma unroll 1
+    for (; shares != 0; shares &= shares - 1) {
+      const unsigned first = (__ffs(static_cast<int>(shares)) - 1) * items_each;
+#pragma unroll 1
+      for (unsigned i = tid; i < items_each; i += kThreadsEach) add_up(first + i);
     }
-    store_runs<kGated>(a, items);
+    if (mates > 1) arrive_at_cluster();  // when all have, shared memory may go
+    if (mates > 1) wait_for_cluster();
   };
 
   unsigned stage = 0, ahead_stage = R::kStages - 1, parity = 0;
@@ -254,6 +344,7 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
       step_ahead();
     }
     wait_bytes(barriers + stage, parity);
+    if (remakes) remake(memory + stage * R::kStage + R::kActs, at);
     if (kPanels == 1 || at.panel + own_panel < at.end) {
       if (run == 0) multiply(memory + stage * R::kStage, std::integral_constant<unsigned, 0>{});
       else multiply(memory + stage * R::kStage, std::integral_constant<unsigned, 1>{});
@@ -262,7 +353,8 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
     const unsigned task = at.task;
     advance(at);
     if (at.task != task) {
-      finish(task, reinterpret_cast<float*>(memory + stage * R::kStage));
+      // Blocks of a cluster have a task each, and their sums at one place.
+      finish(task, reinterpret_cast<float*>(memory + (mates > 1 ? 0 : stage * R::kStage)));
       release_to_bulk();
     }
     if (++stage == R::kStages) stage = 0, parity ^= 1;
@@ -302,8 +394,26 @@ bool blocks_hold_tasks(const GemvWeights& w, int64_t n_out, int64_t task_rows) {
   return true;
 }
 
+/// Whether clusters of n blocks, `groups` of them, are all resident together.
+template <typename Kernel>
+bool clusters_fit(Kernel kernel, int shared_bytes, int64_t groups, int64_t n) {
+  if (n < 2 || n > kMostMates) return false;
+  cudaLaunchAttribute attribute = cluster_of(static_cast<unsigned>(n));
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(groups * n));
+  config.blockDim = dim3(kThreadsEach);
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  int clusters = 0;
+  if (cudaOccupancyMaxActiveClusters(&clusters, kernel, &config) == cudaSuccess) return clusters >= groups;
+  cudaGetLastError();
+  return false;
+}
+
+/// Asks only, without `launches`.
 template <typename F, int kN, bool kGated>
-bool launch_tiles(const GemvArgs& a, cudaStream_t stream) {
+bool launch_tiles(const GemvArgs& a, bool launches, cudaStream_t stream) {
   using R = Ring<F, kN, kGated>;
   constexpr int kShared = R::kStages * R::kStage;
   constexpr int64_t kOut = R::Split::kRows / (kGated ? 2 : 1);
@@ -325,11 +435,15 @@ bool launch_tiles(const GemvArgs& a, cudaStream_t stream) {
   const int64_t most = int64_t{sm_count()} * (resident < kResident ? resident : kResident);
   const int64_t steps = (a.weights.k / kPanel + R::Split::kPanels - 1) / R::Split::kPanels, fit = most / groups;
   const int64_t splits = groups > kArrivals || fit < 1 ? 1 : fit < steps ? fit : steps;
+  const unsigned cluster = clusters_fit(kernel, kShared, groups, splits) ? static_cast<unsigned>(splits) : 1;
   const int64_t tasks = groups * splits;
   const int64_t blocks = tasks < most ? tasks : most;
-  if (tasks * (blocks + 1) > UINT32_MAX) return false;
-  launch_dependent(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreadsEach), kShared, stream, a, maps,
-                   static_cast<unsigned>(tasks), static_cast<unsigned>(splits));
+  if (tasks * (blocks + 1) > UINT32_MAX || (a.made.x != nullptr && n_out % kPanel != 0)) return false;
+  if (!launches) return true;
+  GemvArgs args = a;
+  args.aligned = stores_whole_runs(a, n_out);
+  launch_dependent(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreadsEach), LaunchShared{kShared, -1, cluster},
+                   stream, args, maps, static_cast<unsigned>(tasks), static_cast<unsigned>(splits));
   return true;
 }
 
@@ -339,19 +453,27 @@ size_t staged_scratch() {
   return static_cast<size_t>(sm_count() * kResident) * kStagedTokens * kMostRows * sizeof(float);
 }
 
-bool launch_staged(const GemvArgs& a, cudaStream_t stream) {
+namespace {
+
+bool launch(const GemvArgs& a, bool launches, cudaStream_t stream) {
   if (attribute(cudaDevAttrComputeCapabilityMajor) < 9 || a.weights.k % kPanel != 0) return false;
   if (a.fragments.x == nullptr || a.tokens.capacity > kStagedTokens) return false;
   bool launched = false;
-  const auto launch = [&]<typename F, int kN>(F, std::integral_constant<int, kN>) {
-    launched = a.gated ? launch_tiles<F, kN, true>(a, stream) : launch_tiles<F, kN, false>(a, stream);
+  const auto with_tiles = [&]<typename F, int kN>(F, std::integral_constant<int, kN>) {
+    launched =
+        a.gated ? launch_tiles<F, kN, true>(a, launches, stream) : launch_tiles<F, kN, false>(a, launches, stream);
   };
   with_format(a.weights.type, [&]<typename F>(F format) {
-    if (a.tokens.capacity <= 8) launch(format, std::integral_constant<int, 1>{});
-    else if (a.tokens.capacity <= 16) launch(format, std::integral_constant<int, 2>{});
-    else launch(format, std::integral_constant<int, 4>{});
+    if (a.tokens.capacity <= 8) with_tiles(format, std::integral_constant<int, 1>{});
+    else if (a.tokens.capacity <= 16) with_tiles(format, std::integral_constant<int, 2>{});
+    else with_tiles(format, std::integral_constant<int, 4>{});
   });
   return launched;
 }
+
+}  // namespace
+
+bool launch_staged(const GemvArgs& args, cudaStream_t stream) { return launch(args, true, stream); }
+bool staged_takes(const GemvArgs& args) { return launch(args, false, nullptr); }
 
 }  // namespace weft::cuda
