@@ -155,6 +155,7 @@ Kernel decode_attention_matmul() {
       .name = "softmax_context+vector_matmul.skinny",
       .covers = {Op::name, VectorMatmul::name},
       .arithmetic = Arithmetic::half,
+      .launches = 3,
       .refuses = [columns](const Match& match, const DeviceInfo& device) -> std::optional<std::string> {
         if (match.type(Op::kQkv).shape[0] == 1) return "one token's products make their activations themselves";
         const DType cache = match.type(Op::kVCache).dtype;
