@@ -131,18 +131,25 @@ TEST(CpuAttention, OddHeadsAreNotVectors) {
   }
 }
 
+TEST(CpuAttention, LargePagesMatchTheirDefinition) {
+  for (const DType cache : {DType(quant::f16), DType(quant::bf16)}) {
+    check({"seven queries a key", heads(7, 1, 64)}, {{70, 31}, {1, 1}, 2, 32}, cache);
+    check({"d_head 96", heads(4, 2, 96)}, {{150, 0}, {1, 2}, 3, 96}, cache);
+  }
+}
+
 // Decoding a token alone or in one prefill must give the same context: sampling would otherwise depend on batching.
-void check_bits(int page) {
+void check_bits(int page, int tokens, DType cache) {
   const Variant v = variants().back();
   for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
     const auto backend = make_cpu_backend({.threads = 2, .isa = isa->name});
     const Kernel* kernel = find_kernel(*backend, fmt::format("softmax_context.{}", isa->name));
     OpGraph whole;
-    const NodeId node = make_step(whole, v, {{0}, {23}, 23, page}, quant::f32);
+    const NodeId node = make_step(whole, v, {{0}, {tokens}, tokens, page}, cache);
     const Ports all = CpuRun{backend.get(), kernel, {node}, {}, 1, 0}.run(whole);
     // The last token again, against the cache that the whole left.
     OpGraph last;
-    const NodeId one = make_step(last, v, {{22}, {1}, 1, page}, quant::f32);
+    const NodeId one = make_step(last, v, {{tokens - 1}, {1}, 1, page}, cache);
     last.states["k"] = all[1];
     last.states["v"] = all[2];
     const Node &n_all = whole.graph.node(node), &n_one = last.graph.node(one);
@@ -150,7 +157,7 @@ void check_bits(int page) {
       return g.graph.node(n.in[slot].node).as<InputOp>()->label;
     };
     const auto& rows = whole.feeds.at(feed(whole, n_all, 0));
-    const size_t bytes = rows.size() / 23;
+    const size_t bytes = rows.size() / static_cast<size_t>(tokens);
     last.feeds.at(feed(last, n_one, 0)).assign(rows.end() - static_cast<std::ptrdiff_t>(bytes), rows.end());
     for (const size_t slot :
          {SoftmaxContext::kPageTable, SoftmaxContext::kQGamma, SoftmaxContext::kKGamma, SoftmaxContext::kSinks}) {
@@ -160,17 +167,21 @@ void check_bits(int page) {
     last.feeds.at(feed(last, n_one, SoftmaxContext::kSlots)).assign(slots.end() - 4, slots.end());
     const Ports decoded = CpuRun{backend.get(), kernel, {one}, {}, 1, 0}.run(last);
     const auto a = all[0].values(), b = decoded[0].values();
-    EXPECT_EQ(std::vector<float>(a.end() - static_cast<std::ptrdiff_t>(b.size()), a.end()), b) << isa->name;
+    EXPECT_EQ(std::vector<float>(a.end() - static_cast<std::ptrdiff_t>(b.size()), a.end()), b)
+        << isa->name << ", pages of " << page << ", " << cache.name();
   }
 }
 
-// Of pages of 4 keys rows are decoded one by one; those of 16 are vectors of keys.
+// Of pages of 4 keys rows are decoded one by one; those of 16 are vectors of keys; two-byte keys of larger ones are
+// turned in pairs, 64 at a time.
 TEST(CpuAttention, BitsDependOnNeitherBatchNorTile) {
-  check_bits(4);
-  check_bits(16);
+  check_bits(4, 23, quant::f32);
+  check_bits(16, 23, quant::f32);
+  for (const DType cache : {DType(quant::f16), DType(quant::bf16), DType(quant::q8_0)}) {
+    for (const int page : {8, 32, 64, 96}) check_bits(page, 77, cache);
+  }
 }
 
-// Piece by piece, with keys that are masked, against the softmax of all of them in double precision.
 TEST(CpuAttention, OnlineSoftmaxOfPieces) {
   constexpr float kFactor = 0.125f, kMasked = -std::numeric_limits<float>::infinity();
   std::mt19937 generator(7);

@@ -1,6 +1,9 @@
 // Pages of the KV cache, as attention reads them: keys turned, so that lanes are keys and scores need no sum over
 // lanes; values weighed and added up. Formats that a Loader knows are decoded in registers, for few queries not even
 // stored; each element of the result is the same arithmetic either way.
+//
+// Few queries wait for memory while they are multiplied: that is when the next page is asked for, line by line. Asked
+// for while keys are turned, it would hold the line fill buffers that the turning needs.
 #include "backends/cpu/isa/decode.h"
 #include "backends/cpu/isa/kernels.h"
 
@@ -108,55 +111,111 @@ void score_keys(float* scores, int64_t stride, const float* q, const Page& page,
   for (int r = 0; r < R; ++r) store(scores + r * stride + first, acc[r]);
 }
 
-/// Rows r of y as weigh_rows has them, a page's values decoded in registers: once for every R rows of y.
-template <Format F, int R, int C>
-void weigh_stored(float* y, const float* keep, const float* p, int64_t p_stride, const Page& page, int64_t column,
-                  int64_t y_stride) {
-  constexpr int kStep = Loader<F>::kStep, kVectors = kStep / kLanes;
-  V acc[R][C];
-  for (int r = 0; r < R; ++r) {
-    for (int c = 0; c < C; ++c) acc[r][c] = load(y + r * y_stride + column + c * kLanes) * set(keep[r]);
+/// p, which the compiler takes for new: it would keep an address for each row it has seen, more than there are
+/// registers.
+WEFT_INLINE const std::byte* forget(const std::byte* p) {
+  asm("" : "+r"(p));
+  return p;
+}
+
+typedef uint32_t Pairs __attribute__((vector_size(sizeof(V))));
+
+constexpr int64_t kTurnedKeys = 64;  // that are turned before they are multiplied
+
+/// 2 kLanes two-byte keys from `keys` on, row_bytes apart, turned as they are: column c of them to `to` + c *
+/// kTurnedKeys. d a multiple of 2 kLanes. Even and odd keys are turned apart, two columns a lane, and then put
+/// together: half the moves.
+WEFT_INLINE void turn_pairs(const std::byte* keys, size_t row_bytes, int64_t d, uint16_t* to) {
+  for (int64_t column = 0; column < d; column += 2 * kLanes, keys += sizeof(V), to += 2 * kLanes * kTurnedKeys) {
+    V turned[2][kLanes];
+#pragma GCC unroll 2
+    for (int odd = 0; odd < 2; ++odd) {
+      V t[kLanes];
+      const std::byte* row = forget(keys + static_cast<size_t>(odd) * row_bytes);
+#pragma GCC unroll 16
+      for (int r = 0; r < kLanes; ++r, row = forget(row + 2 * row_bytes)) t[r] = load_as<V>(row);
+      turn(t);
+#pragma GCC unroll 16
+      for (int l = 0; l < kLanes; ++l) turned[odd][l] = t[l];
+    }
+#pragma GCC unroll 16
+    for (int l = 0; l < kLanes; ++l) {
+      const Pairs even = (Pairs)turned[0][l], odd = (Pairs)turned[1][l];
+      const Pairs low = (even & 0xFFFF) | (odd << 16), high = (even >> 16) | (odd & 0xFFFF0000);
+      __builtin_memcpy(to + 2 * l * kTurnedKeys, &low, sizeof low);
+      __builtin_memcpy(to + (2 * l + 1) * kTurnedKeys, &high, sizeof high);
+    }
   }
-  const std::byte* row = page.rows.data;
-  const std::byte* next = page.next;
-  for (int64_t j = 0; j < page.n; ++j, row += page.rows.row_bytes) {
+}
+
+/// What is asked for meanwhile.
+struct Ask {
+  const std::byte* from;
+  size_t bytes;
+};
+
+/// Rows r of y as weigh_rows has them, the page's rows decoded in registers: once for every R rows of y. keep may be
+/// null.
+template <Format F, int R, int C>
+void weigh_stored(float* y, const float* keep, const float* p, int64_t p_stride, const RowBlock& rows, int64_t n,
+                  int64_t column, int64_t y_stride, Ask ask) {
+  constexpr int kStep = Loader<F>::kStep, kVectors = kStep / kLanes;
+  constexpr size_t kAsks = (C / kVectors * Loader<F>::kBytes + 63) / 64;  // a row
+  V acc[R][C];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) acc[r][c] = keep ? load(y + r * y_stride + column + c * kLanes) * set(keep[r]) : set(0);
+  }
+  const size_t row_bytes = rows.row_bytes, ask_bytes = ask.bytes / static_cast<size_t>(n), apart = ask_bytes / kAsks;
+  const std::byte *row = rows.data + column / kStep * Loader<F>::kBytes, *next = ask.from;
+  for (int64_t j = 0; j < n; ++j, row += row_bytes, next += ask_bytes) {
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kAsks; ++i) prefetch(next + i * apart);
     V value[C];
 #pragma GCC unroll 8
     for (int s = 0; s < C / kVectors; ++s) {
       V step[kVectors];
-      const int64_t at = column + s * kStep;
-      if (next && at % Loader<F>::kLine == 0) prefetch(next + at / kStep * Loader<F>::kBytes);
-      Loader<F>::at(row, at, step);
+      Loader<F>::at(row, s * kStep, step);
       for (int v = 0; v < kVectors; ++v) value[s * kVectors + v] = step[v];
     }
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const V weight = set(p[r * p_stride + j]);
+#pragma GCC unroll 8
       for (int c = 0; c < C; ++c) acc[r][c] = fma(weight, value[c], acc[r][c]);
     }
-    if (next) next += page.rows.row_bytes;
   }
+#pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
     for (int c = 0; c < C; ++c) store(y + r * y_stride + column + c * kLanes, acc[r][c]);
   }
 }
 
-/// d a multiple of a step.
+/// The first `columns` of n rows, whole steps; rows of y are y_stride apart.
 template <Format F>
-void weigh_as(float* y, const float* keep, const float* p, int64_t p_stride, int64_t n_rows, const Page& page,
-              int64_t d) {
-  constexpr int kVectors = Loader<F>::kStep / kLanes;
-  constexpr int kWide = kVectors > 4 ? kVectors : 4, kRows = kLanes == 16 ? 4 : 2;
-  const auto rows = [&](int64_t r, auto count) {
+void weigh_as(float* y, int64_t y_stride, const float* keep, const float* p, int64_t p_stride, int64_t n_rows,
+              const RowBlock& rows, int64_t n, int64_t columns, Ask ask) {
+  constexpr int kVectors = Loader<F>::kStep / kLanes, kFit = kLanes == 16 ? 4 : 2;
+  constexpr int kWide = kVectors > kFit ? kVectors : kFit, kRows = kWide > kFit ? 2 : 4;
+  const int64_t parts = (columns + kWide * kLanes - 1) / (kWide * kLanes);
+  size_t part = ask.bytes / static_cast<size_t>(parts);
+  const auto weigh = [&](int64_t r, auto count) {
     constexpr int R = decltype(count)::value;
+    const auto of = [&](auto vectors, int64_t column) {
+      weigh_stored<F, R, decltype(vectors)::value>(y + r * y_stride, keep ? keep + r : nullptr, p + r * p_stride,
+                                                   p_stride, rows, n, column, y_stride, {ask.from, part});
+      ask.from += part;
+    };
     int64_t column = 0;
-    for (; column + kWide * kLanes <= d; column += kWide * kLanes)
-      weigh_stored<F, R, kWide>(y + r * d, keep + r, p + r * p_stride, p_stride, page, column, d);
-    for (; column < d; column += Loader<F>::kStep)
-      weigh_stored<F, R, kVectors>(y + r * d, keep + r, p + r * p_stride, p_stride, page, column, d);
+    for (; column + kWide * kLanes <= columns; column += kWide * kLanes) of(Count<kWide>{}, column);
+    for (; column < columns; column += Loader<F>::kStep) of(Count<kVectors>{}, column);
+    part = 0;  // all is asked for
   };
   int64_t r = 0;
-  for (; r + kRows <= n_rows; r += kRows) rows(r, Count<kRows>{});
-  for (; r < n_rows; ++r) rows(r, Count<1>{});
+  for (; r + kRows <= n_rows; r += kRows) weigh(r, Count<kRows>{});
+  for (; r < n_rows; ++r) weigh(r, Count<1>{});
 }
 
 int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
@@ -200,6 +259,11 @@ bool with_loader(const Page& page, int64_t d, Run run) {
   }
 }
 
+/// As many bytes of what is wanted after the page, from `skipped` on. Where nothing is: what is there already.
+Ask ask_for(const Page& page, size_t skipped, size_t bytes) {
+  return {(page.next ? page.next : page.rows.data) + skipped, bytes};
+}
+
 constexpr int64_t kFew = 8;  // queries for which decoding again is less than storing
 
 }  // namespace
@@ -211,6 +275,29 @@ size_t page_scratch(int64_t size, int64_t d) {
 
 void score_page(float* scores, const float* q, int64_t n_rows, const Page& page, int64_t d, std::byte* scratch) {
   const int64_t q_stride = padded(d), stride = padded(page.size);
+  constexpr int64_t kPairs = 2 * kLanes;
+  const bool few = n_rows <= kFew;
+  const auto score_pairs = [&](auto format) {
+    constexpr Format F = decltype(format)::value;
+    const size_t row_bytes = page.rows.row_bytes;
+    const RowBlock turned{scratch, kTurnedKeys * 2, F, 1, 2, nullptr};
+    for (int64_t first = 0; first < page.n; first += kTurnedKeys) {
+      const size_t skipped = static_cast<size_t>(first) * row_bytes;
+      int64_t n = 0;
+      for (; n < kTurnedKeys && first + n < page.n; n += kPairs) {
+        turn_pairs(page.rows.data + skipped + static_cast<size_t>(n) * row_bytes, row_bytes, d,
+                   reinterpret_cast<uint16_t*>(scratch) + n);
+      }
+      weigh_as<F>(scores + first, stride, nullptr, q, q_stride, n_rows, turned, d, n,
+                  ask_for(page, skipped, static_cast<size_t>(n) * row_bytes));
+    }
+  };
+  // The last keys' vectors may reach past n, not past the page.
+  if (few && page.size % kPairs == 0 && d % kPairs == 0) {
+    if (page.rows.format == Format::f16) return score_pairs(Of<Format::f16>{});
+    if (page.rows.format == Format::bf16) return score_pairs(Of<Format::bf16>{});
+  }
+
   float *const turned = reinterpret_cast<float*>(scratch), *const decoded = turned + d * stride;
   const auto score = [&](auto format) {
     constexpr Format F = decltype(format)::value;
@@ -226,8 +313,8 @@ void score_page(float* scores, const float* q, int64_t n_rows, const Page& page,
           page, first, d, [&](int64_t column, V keys) WEFT_LAMBDA { store(turned + column * stride + first, keys); });
     }
   };
-  const bool whole = page.size % 16 == 0;  // the last keys' vector may reach past n, not past the page
-  if (whole && n_rows <= kFew && with_loader(page, d, score)) return;
+  const bool whole = page.size % 16 == 0;
+  if (few && whole && with_loader(page, d, score)) return;
   if (!whole || !with_loader(page, d, turn)) {
     decode_rows(page, d, decoded);
     for (int64_t j = 0; j < d; ++j) {
@@ -240,7 +327,10 @@ void score_page(float* scores, const float* q, int64_t n_rows, const Page& page,
 void weigh_page(float* y, const float* keep, const float* p, int64_t n_rows, const Page& page, int64_t d,
                 std::byte* scratch) {
   const int64_t y_stride = padded(d), p_stride = padded(page.size);
-  const auto weigh = [&](auto format) { weigh_as<decltype(format)::value>(y, keep, p, p_stride, n_rows, page, d); };
+  const auto weigh = [&](auto format) {
+    weigh_as<decltype(format)::value>(y, y_stride, keep, p, p_stride, n_rows, page.rows, page.n, d,
+                                      ask_for(page, 0, static_cast<size_t>(page.n) * page.rows.row_bytes));
+  };
   if (n_rows <= kFew && with_loader(page, d, weigh)) return;
   const float* values = reinterpret_cast<float*>(scratch);
   if (page.rows.format == Format::f32 && y_stride == d) values = reinterpret_cast<const float*>(page.rows.data);
