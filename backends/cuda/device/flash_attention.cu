@@ -1,14 +1,15 @@
 // A block takes 128 tokens of one head, a warp 32 of them: two tiles of rows, so that keys and values which leave
-// shared memory are multiplied twice (with wide heads, or little shared memory, 64 tokens and one tile). They pass
-// through two buffers as f16; scores and weights stay in registers (m16n8k16 products, f32 sums, softmax as it goes).
-// Keys that all rows of a warp see are not compared one by one. Source: Dao, "FlashAttention-2", arXiv:2307.08691.
-// Bound by arithmetic: 4 d flops a score.
+// shared memory are multiplied twice (of wide heads, or where shared memory is small, 64 tokens and one tile). They
+// pass through two buffers as f16; scores and weights stay in registers (m16n8k16 products, f32 sums, softmax as it
+// goes). Keys that all rows of a warp see are not compared one by one. Bound by arithmetic: 4 d flops a score.
+// Source: Dao, "FlashAttention-2", arXiv:2307.08691.
 #include "backends/cuda/device/flash_attention.h"
 
 #include <cuda_pipeline.h>
 
 #include <climits>
 
+#include "backends/cuda/device/act.cuh"
 #include "backends/cuda/device/blocks.cuh"
 #include "backends/cuda/device/launch.cuh"
 #include "backends/cuda/device/mma.cuh"
@@ -38,9 +39,6 @@ __device__ float power_of_two(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-
-/// By two approximations of 2^-22, so as exact for large |x| as for small.
-__device__ float tanh_of(float x) { return 1 - __fdividef(2, power_of_two(2 * kLog2E * x) + 1); }
 
 /// Over the four lanes that share a row of a product.
 __device__ float row_max(float v) {
@@ -241,7 +239,7 @@ __global__ void __launch_bounds__(kWarps * 32, kTiles) flash(const __grid_consta
           }
         }
       };
-      if (a.softcap > 0) each_score([&](float& v, int, int) { v = a.softcap * tanh_of(v * by_softcap); });
+      if (a.softcap > 0) each_score([&](float& v, int, int) { v = a.softcap * Quick::tanh(v * by_softcap); });
       if (a.alibi) each_score([&](float& v, int j, int position) { v += slope * static_cast<float>(j - position); });
       if (!all_seen) {
         each_score([&](float& v, int j, int position) {
