@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "ops/quant/f16.h"
+
 namespace weft::cpu {
 namespace {
 
@@ -69,8 +71,9 @@ void Heads::finish_head(const float* from, int64_t head, const Tensor& gamma, fl
 
 void Heads::store(const Tensor& cache, int64_t slot, int64_t h, const float* row) const {
   const int64_t page = cache.dim(2), at = (slot / page * cache.dim(1) + h) * page + slot % page;
-  cache.type.dtype->encode(row, cache.data + static_cast<size_t>(at) * cache.type.row_bytes(),
-                           static_cast<size_t>(op_.d_head), nullptr);
+  std::byte* const to = cache.data + static_cast<size_t>(at) * cache.type.row_bytes();
+  if (isa_->to_f16 && cache.type.dtype == quant::f16) isa_->to_f16(row, op_.d_head, to);
+  else cache.type.dtype->encode(row, to, static_cast<size_t>(op_.d_head), nullptr);
 }
 
 void Heads::append(int64_t t, int64_t first, int64_t last, std::byte* scratch) const {

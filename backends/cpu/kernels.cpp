@@ -36,10 +36,9 @@ std::vector<Kernel> list_kernels(const IsaKernels& isa, bool deterministic) {
   }
   if (isa.matmul_tiles != nullptr && !deterministic) kernels.push_back(softmax_context(isa, Products::bf16));
   kernels.push_back(softmax_context(isa, Products::f32));
-  for (const auto make : {residual_add, layer_norm, rms_norm, moe_route, embedding}) {
+  for (const auto make : {residual_add, layer_norm, rms_norm, moe_route, embedding, candidates}) {
     kernels.push_back(make(isa));
   }
-  kernels.push_back(candidates());
   for (const ref::Primitive& primitive : ref::primitives()) kernels.push_back(shared_out(primitive));
   return kernels;
 }

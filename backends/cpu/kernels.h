@@ -23,7 +23,7 @@ Kernel rms_norm(const IsaKernels& isa);
 Kernel moe_route(const IsaKernels& isa);
 Kernel moe_experts(const IsaKernels& isa, Products products);
 Kernel embedding(const IsaKernels& isa);
-Kernel candidates();
+Kernel candidates(const IsaKernels& isa);
 
 /// All of them for one instruction set, then the primitives. `deterministic`: without those that serve only plans of
 /// many tokens by an arithmetic of their own.

@@ -122,15 +122,18 @@ class Attend {
 
   bool exists(int64_t id) const { return id >= 0 && id < k_cache_.dim(0); }
 
-  /// Keys [key, key + n) of the sequence, on page `id`, while those of page `next` arrive. A page out of range is
-  /// zeros.
+  /// Keys [key, key + n) of the sequence, on page `id`, while those of page `next` arrive, or, if it is the last, its
+  /// values. A page out of range is zeros.
   void see_page(const Rows& rows, int64_t id, int64_t key, int64_t n, int64_t next) const {
     const bool exists = this->exists(id);
     Page keys{}, values{};
     if (exists) {
-      const bool more = this->exists(next);
-      keys = {page_rows(k_cache_, id, rows.h), n, page_, more ? page_rows(k_cache_, next, rows.h).data : nullptr};
-      values = {page_rows(v_cache_, id, rows.h), n, page_, more ? page_rows(v_cache_, next, rows.h).data : nullptr};
+      values = {page_rows(v_cache_, id, rows.h), n, page_, nullptr};
+      keys = {page_rows(k_cache_, id, rows.h), n, page_, values.rows.data};
+      if (this->exists(next)) {
+        keys.next = page_rows(k_cache_, next, rows.h).data;
+        values.next = page_rows(v_cache_, next, rows.h).data;
+      }
     }
     if (exists && pages_->enter) pages_->enter(keys, values, rows.n, op_.d_head, rows.pages);
     for (int64_t r = 0; r < rows.n; r += pages_->block) {

@@ -53,12 +53,16 @@ void check(const char* name, Run run) {
 }
 
 TEST(CpuCandidates, AreThoseOfTheDefinition) {
-  const auto backend = make_cpu_backend({.threads = 2, .isa = ""});
-  const Kernel* kernel = find_kernel(*backend, "candidates.plain");
-  ASSERT_NE(kernel, nullptr);
-  check("cpu", [&](const OpGraph& g, NodeId id) {
-    return CpuRun{.backend = backend.get(), .kernel = kernel, .chain = {id}, .wanted = {}}.run(g);
-  });
+  for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
+    for (const int threads : {1, 2, 3}) {
+      const auto backend = make_cpu_backend({.threads = threads, .isa = isa->name});
+      const Kernel* kernel = find_kernel(*backend, fmt::format("candidates.{}", isa->name));
+      ASSERT_NE(kernel, nullptr);
+      check(isa->name, [&](const OpGraph& g, NodeId id) {
+        return CpuRun{.backend = backend.get(), .kernel = kernel, .chain = {id}, .wanted = {}}.run(g);
+      });
+    }
+  }
 }
 
 TEST(CudaCandidates, AreThoseOfTheDefinition) {

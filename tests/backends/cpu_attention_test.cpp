@@ -182,6 +182,22 @@ TEST(CpuAttention, BitsDependOnNeitherBatchNorTile) {
   }
 }
 
+// Ties, subnormals, what rounds to infinity, and none: the cache must hold what the format's own encode gives.
+TEST(CpuAttention, CacheIsRoundedAsTheFormatSays) {
+  std::vector<float> x;
+  for (uint32_t bits = 0; bits < 0xFFFFF000u - 4093; bits += 4093) x.push_back(std::bit_cast<float>(bits));
+  for (uint32_t half = 0; half < 0x10000u; half += 3) {  // halfway to the next
+    x.push_back(std::bit_cast<float>(std::bit_cast<uint32_t>(quant::f16_to_f32(static_cast<uint16_t>(half))) + 0x1000u));
+  }
+  std::vector<std::byte> expected(x.size() * 2), got(x.size() * 2);
+  quant::f16.encode(x.data(), expected.data(), x.size(), nullptr);
+  for (const cpu::IsaKernels* isa : cpu::supported_isas()) {
+    if (!isa->to_f16) continue;
+    isa->to_f16(x.data(), static_cast<int64_t>(x.size()), got.data());
+    EXPECT_EQ(got, expected) << isa->name;
+  }
+}
+
 TEST(CpuAttention, OnlineSoftmaxOfPieces) {
   constexpr float kFactor = 0.125f, kMasked = -std::numeric_limits<float>::infinity();
   std::mt19937 generator(7);

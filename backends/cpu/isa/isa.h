@@ -156,6 +156,8 @@ struct IsaKernels {
   /// s = cap * tanh(s / cap).
   void (*soft_cap)(float cap, float* s, int64_t n);
   float (*max)(const float* s, int64_t n);
+  /// The index of the first that is larger than limit, or n. NaN never is.
+  int64_t (*first_above)(const float* s, int64_t n, float limit);
   /// s = exp(s - shift), and their sum. exp(-inf) = 0.
   float (*exp_sum)(float* s, float shift, int64_t n);
   /// The next n scores of each row of an online softmax (Milakov and Gimelshein 2018): peak[r] = the largest of factor
@@ -167,6 +169,8 @@ struct IsaKernels {
   void (*scale)(float* y, float factor, int64_t n);
   PageKernels pages;       // in f32
   PageKernels tile_pages;  // by tile products of bf16; null where there is no tile unit
+  /// n elements in f16, as the format encodes them; null where the instruction set has no such conversion.
+  void (*to_f16)(const float* x, int64_t n, std::byte* out);
   /// Decodes n elements of a row.
   void (*decode)(const RowBlock& row, float* out, int64_t n);
   // Probes of the machine: all of `data` read once, but for the last few hundred bytes (returns the sum of it); and

@@ -21,6 +21,7 @@ void gate(Act act, float* up, const float* gate, int64_t n);
 void gate_clamped(float alpha, float limit, float* up, const float* gate, int64_t n);
 void soft_cap(float cap, float* s, int64_t n);
 float max(const float* s, int64_t n);
+int64_t first_above(const float* s, int64_t n, float limit);
 float exp_sum(float* s, float shift, int64_t n);
 void online_softmax(float* s, int64_t stride, int64_t n_rows, int64_t n, float factor, float* peak, float* total,
                     float* keep);

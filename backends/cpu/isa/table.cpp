@@ -7,6 +7,20 @@
 namespace weft::cpu::WEFT_ISA {
 namespace {
 
+#if defined(__F16C__)
+void to_f16(const float* x, int64_t n, std::byte* out) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const __m128i half = _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __builtin_memcpy(out + i * 2, &half, sizeof half);
+  }
+  for (; i < n; ++i) {
+    const auto half = static_cast<uint16_t>(_cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    __builtin_memcpy(out + i * 2, &half, sizeof half);
+  }
+}
+#endif
+
 void decode_row(const RowBlock& row, float* out, int64_t n) { decode(row, out, n); }
 
 constexpr IsaKernels kKernels = {.name = WEFT_TEXT(WEFT_ISA),
@@ -32,6 +46,7 @@ constexpr IsaKernels kKernels = {.name = WEFT_TEXT(WEFT_ISA),
                                  .gate_clamped = gate_clamped,
                                  .soft_cap = soft_cap,
                                  .max = max,
+                                 .first_above = first_above,
                                  .exp_sum = exp_sum,
                                  .online_softmax = online_softmax,
                                  .scale = scale,
@@ -42,6 +57,11 @@ constexpr IsaKernels kKernels = {.name = WEFT_TEXT(WEFT_ISA),
                                            .score = score_page,
                                            .weigh = weigh_page},
                                  .tile_pages = {},
+#if defined(__F16C__)
+                                 .to_f16 = to_f16,
+#else
+                                 .to_f16 = nullptr,
+#endif
                                  .decode = decode_row,
                                  .read_all = read_all,
                                  .multiply_add = multiply_add};
