@@ -187,7 +187,8 @@ TEST(CpuAttention, CacheIsRoundedAsTheFormatSays) {
   std::vector<float> x;
   for (uint32_t bits = 0; bits < 0xFFFFF000u - 4093; bits += 4093) x.push_back(std::bit_cast<float>(bits));
   for (uint32_t half = 0; half < 0x10000u; half += 3) {  // halfway to the next
-    x.push_back(std::bit_cast<float>(std::bit_cast<uint32_t>(quant::f16_to_f32(static_cast<uint16_t>(half))) + 0x1000u));
+    x.push_back(
+        std::bit_cast<float>(std::bit_cast<uint32_t>(quant::f16_to_f32(static_cast<uint16_t>(half))) + 0x1000u));
   }
   std::vector<std::byte> expected(x.size() * 2), got(x.size() * 2);
   quant::f16.encode(x.data(), expected.data(), x.size(), nullptr);

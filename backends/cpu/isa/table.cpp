@@ -15,7 +15,8 @@ void to_f16(const float* x, int64_t n, std::byte* out) {
     __builtin_memcpy(out + i * 2, &half, sizeof half);
   }
   for (; i < n; ++i) {
-    const auto half = static_cast<uint16_t>(_cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    const __m128i one = _mm_cvtps_ph(_mm_set_ss(x[i]), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const auto half = static_cast<uint16_t>(_mm_cvtsi128_si32(one));
     __builtin_memcpy(out + i * 2, &half, sizeof half);
   }
 }
