@@ -1,5 +1,4 @@
-// Residual, norm, activation and rounding: a block a row, the row in shared memory. Bound by launch and latency for a
-// token, by memory for many.
+// Residual, norm, activation and rounding: a block a row. Bound by launch and latency for a token, by memory for many.
 #include "backends/cuda/device/activations.h"
 
 #include <cuda_fp16.h>

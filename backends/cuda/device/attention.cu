@@ -68,8 +68,7 @@ __global__ void __launch_bounds__(kAppendWarps * 32) append(const __grid_constan
   const int64_t t = blockIdx.x;
   if (t >= rows_of(a.tokens)) return;
   if (a.rotary != 0) {
-    for (int p = static_cast<int>(threadIdx.x); p < a.rotary_dim / 2; p += kAppendWarps * 32)
-      rotations[p] = rotation_of(a, t, p);
+    make_rotations(a, t, rotations);
     __syncthreads();
   }
   const int warp = static_cast<int>(threadIdx.x) / 32, head = static_cast<int>(blockIdx.y) * kAppendWarps + warp;

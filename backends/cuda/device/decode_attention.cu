@@ -127,11 +127,6 @@ struct Gathered {
   }
 };
 
-/// Of token t, by all threads of the block. Out of line: it is long.
-__device__ __noinline__ void make_rotations(const AttentionArgs& a, int64_t t, float2* rotations) {
-  for (int p = threadIdx.x; p < a.rotary_dim / 2; p += blockDim.x) rotations[p] = rotation_of(a, t, p);
-}
-
 /// Key or value head `kv_head` of token t, which is at `head`, made and kept in the cache, by a warp. Out of line: all
 /// who make it write the same bits.
 template <typename Block>

@@ -31,6 +31,7 @@ struct Shape {
   static constexpr int kBuffer = 2 * kKeys * kStride;  // keys, then values
   static constexpr int kElements = 2 * kBuffer + (kKeepsQueries ? 0 : kTokens * kStride);
   static constexpr int kBytes = kElements * static_cast<int>(sizeof(__half));
+  static constexpr int kAllBytes = kBytes + 2 * kKeys * static_cast<int>(sizeof(int64_t));  // and where keys are
 };
 
 /// 2^x; no subnormal results.
@@ -324,9 +325,9 @@ __global__ void __launch_bounds__(kWarps * 32, kTiles) flash(const __grid_consta
 /// f(kD, kTiles, kKeys), integral constants, of the shape that this device has shared memory for; false: of none.
 template <typename Call>
 bool with_shape(int d, Call&& call) {
-  const size_t room = shared_memory_limit() - 2 * 64 * sizeof(int64_t);
+  const size_t room = shared_memory_limit();
   const auto is = [&]<int kD, int kTiles, int kKeys>(Shape<kD, kTiles, kKeys> shape) {
-    if (d > kD || static_cast<size_t>(shape.kBytes) > room) return false;
+    if (d > kD || static_cast<size_t>(shape.kAllBytes) > room) return false;
     call(std::integral_constant<int, kD>{}, std::integral_constant<int, kTiles>{},
          std::integral_constant<int, kKeys>{});
     return true;

@@ -16,6 +16,12 @@ __device__ inline float2 rotation_of(const AttentionArgs& a, int64_t t, int p) {
   return {cosf(angle) * a.rope_attn_scale, sinf(angle) * a.rope_attn_scale};
 }
 
+/// rotation_of every pair, by all threads of the block. Out of line: it is long.
+__device__ __noinline__ inline void make_rotations(const AttentionArgs& a, int64_t t, float2* rotations) {
+  for (int p = static_cast<int>(threadIdx.x); p < a.rotary_dim / 2; p += static_cast<int>(blockDim.x))
+    rotations[p] = rotation_of(a, t, p);
+}
+
 /// Token t's row of qkv: q heads, then k heads, then v heads.
 __device__ inline const float* heads_of(const AttentionArgs& a, int64_t t) {
   return a.qkv + t * (a.n_head + 2 * a.n_kv_head) * a.d;
