@@ -184,8 +184,11 @@ TEST(CpuPacked, QuantizesToTheNearest) {
         const double error = std::abs(static_cast<double>(blocks[b].d) * q - static_cast<double>(x[b * 32 + i]));
         EXPECT_LE(error, std::max(0.5001 * static_cast<double>(blocks[b].d), 1e-30)) << isa->name << " block " << b;
       }
-      EXPECT_EQ(blocks[b].less32[0], -32 * halves[0]);
-      EXPECT_EQ(blocks[b].less32[1], -32 * halves[1]);
+      for (size_t half = 0; half < 2; ++half) {
+        int less = blocks[b].less32[half];
+        if (isa->name == std::string_view("avx2")) less = static_cast<int16_t>(less & 0xFFFF) + (less >> 16);
+        EXPECT_EQ(less, -32 * halves[half]) << isa->name << " block " << b;
+      }
       EXPECT_FLOAT_EQ(blocks[b].sum, blocks[b].d * static_cast<float>(halves[0] + halves[1]));
     }
   }

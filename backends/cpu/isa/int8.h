@@ -153,6 +153,7 @@ WEFT_INLINE I dot(I sums, I w, I x) {
 template <int Bits>
 struct Products {
   I sums;
+  WEFT_INLINE void begin(int32_t less32) { sums = set_i32(less32); }
   WEFT_INLINE void add(int /*unit*/, I w, I x) { sums = dot(sums, w, x); }
 };
 
@@ -172,23 +173,35 @@ WEFT_INLINE I widen(I pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16
 /// A pair of products must fit 16 bits: 2 * 128 * 127 < 2^15.
 WEFT_INLINE I dot(I sums, I w, I x) { return in_turn(add_i32(sums, widen(_mm256_maddubs_epi16(w, x)))); }
 
-/// Pairs of products of few bits are summed in 16 bits for a while: 8 * 2 * 15 * 127, 4 * 2 * 31 * 127 and 2 * 2 * 63 *
-/// 127 are below 2^15. `unit` counts from 0; a whole number of kRun is added.
+/// Pairs of products of few bits are summed in 16 bits for a while: 8 * 2 * 15 * 127, 4 * 2 * 31 * 127 and, six bits
+/// less their offset, 4 * 2 * 32 * 127 are below 2^15 (before the last they may wrap). `unit` counts from 0; a whole
+/// number of kRun is added, of six bits one run after `begin`.
 template <int Bits>
 struct Products {
-  static constexpr int kRun = Bits <= 4 ? 8 : Bits == 5 ? 4 : 2;
+  static constexpr int kRun = Bits <= 4 ? 8 : 4;
   I sums, pairs = zero_i();
+  WEFT_INLINE void begin(int32_t less32) { sums = zero_i(), pairs = set_i32(less32); }
   WEFT_INLINE void add(int unit, I w, I x) {
     if constexpr (Bits == 8) {
       sums = dot(sums, _mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
     } else {
       const I two = _mm256_maddubs_epi16(w, x);
-      pairs = unit % kRun == 0 ? two : in_turn(_mm256_add_epi16(pairs, two));
+      pairs = unit % kRun == 0 && Bits != 6 ? two : in_turn(_mm256_add_epi16(pairs, two));
       if (unit % kRun == kRun - 1) sums = add_i32(sums, widen(pairs));
     }
   }
 };
 
 #endif
+
+/// -32 times the sum of 16 bytes, as Products<6>::begin takes it: where pairs are summed in 16 bits, in two halves of
+/// 16, the sums of columns 4 i, 4 i + 1 and of 4 i + 2, 4 i + 3.
+WEFT_INLINE int32_t less32_of(const int8_t* q, [[maybe_unused]] uint32_t total) {
+  if constexpr (kBias != 0) return static_cast<int32_t>(0u - 32u * total);
+  const __m128i twos = _mm_maddubs_epi16(_mm_set1_epi8(1), load_as<__m128i>(q));
+  const __m128i four = _mm_add_epi16(twos, _mm_unpackhi_epi64(twos, twos));
+  const __m128i all = _mm_add_epi16(four, _mm_shuffle_epi32(four, 1));
+  return _mm_cvtsi128_si32(_mm_sub_epi16(_mm_setzero_si128(), _mm_slli_epi16(all, 5)));
+}
 
 }  // namespace weft::cpu::WEFT_ISA

@@ -75,7 +75,7 @@ struct QuantizedBlock {
   int8_t q[32];
   float d;
   float sum;          // d * sum of q
-  int32_t less32[2];  // -32 * sum of q of each half: what the offset of q6_K takes away
+  int32_t less32[2];  // -32 * sum of q of each half: what the offset of q6_K takes away (isa/int8.h: less32_of)
 };
 constexpr int64_t kQuantizedElems = 32;
 

@@ -75,7 +75,7 @@ struct Sink {
   }
   WEFT_INLINE void half_less32(int group, int half) {
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) acc[t].sums = set_i32(at(t, group).less32[half]);
+    for (int t = 0; t < T; ++t) acc[t].begin(at(t, group).less32[half]);
   }
   WEFT_INLINE void half_scale(int group, int half, V factor) {
     if (half == 0) prefetch(group);
@@ -266,7 +266,7 @@ void quantize(const float* x, int64_t n, QuantizedBlock* out) {
       total[v * 2 / kVectors] += static_cast<uint32_t>(sum_of(q));
     }
     out->d = d;
-    for (int half = 0; half < 2; ++half) out->less32[half] = static_cast<int32_t>(0u - 32u * total[half]);
+    for (int half = 0; half < 2; ++half) out->less32[half] = less32_of(out->q + half * 16, total[half]);
     out->sum = d * static_cast<float>(static_cast<int32_t>(total[0] + total[1]));
   }
 }

@@ -77,7 +77,7 @@ class Unpacked {
     unroll<kScales>([&](auto scale) WEFT_LAMBDA {
       Products<Block::kBits> sums[T];
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) sums[t].sums = Block::kHalves ? set_i32(x[t * stride].less32[scale.value]) : zero_i();
+      for (int t = 0; t < T; ++t) sums[t].begin(Block::kHalves ? x[t * stride].less32[scale.value] : 0);
 #pragma GCC unroll 8
       for (int i = 0; i < kPart; ++i) {
         const I q = group.q[scale.value * kPart + i];
