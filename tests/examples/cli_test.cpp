@@ -439,8 +439,6 @@ TEST(Cli, BenchsTableOfOpsStandsBesideItsRows) {
   const size_t table = outcome.err.find("of limit");
   ASSERT_NE(table, std::string::npos) << outcome.err;
   EXPECT_EQ(outcome.err.find("of limit", table + 1), std::string::npos) << "once";
-  // Of the run that the table is of, and of no other: a warm-up and one repetition, of one token to begin with and
-  // four.
   EXPECT_NE(outcome.err.find("runs of 1 token:"), std::string::npos) << outcome.err;
 }
 
