@@ -13,6 +13,7 @@
 
 #include "graph/buffer.h"
 #include "graph/graph.h"
+#include "graph/spans.h"
 
 namespace weft {
 
@@ -183,6 +184,9 @@ class Backend {
   virtual void calibrate(int /*device*/, size_t /*working_set*/ = 0) {}
   /// The same measurements at several sizes, as a table to print; a few seconds.
   virtual std::string limits_table(int /*device*/) { return {}; }
+  /// Starts noting what a device runs and when. Null where there is no such thing; throws Error, with the reason, where
+  /// there could be.
+  virtual std::unique_ptr<SpanRecorder> record_spans(int /*device*/) { return nullptr; }
 };
 
 struct Device {

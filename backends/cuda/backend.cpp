@@ -14,6 +14,7 @@
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/pinned.h"
 #include "backends/cuda/steps.h"
+#include "backends/cuda/trace.h"
 #include "backends/cuda/upload.h"
 
 namespace weft::cuda {
@@ -219,6 +220,8 @@ class CudaBackend : public Backend {
     measure(infos_[static_cast<size_t>(device)], {on.stream(), at(device).copies, on.scratch()});
   }
 
+  std::unique_ptr<SpanRecorder> record_spans(int device) override { return cuda::record_spans(device); }
+
  private:
   CudaDevice& at(int device) { return devices_[static_cast<size_t>(device)]; }
 
@@ -231,7 +234,7 @@ class CudaBackend : public Backend {
 }  // namespace
 }  // namespace weft::cuda
 
-extern "C" weft::Backend* weft_cuda_backend_2(const weft::CudaOptions& options, std::string& why_not) {
+extern "C" weft::Backend* weft_cuda_backend_3(const weft::CudaOptions& options, std::string& why_not) {
   int n = 0;
   const cudaError_t status = cudaGetDeviceCount(&n);
   if (status != cudaSuccess || n == 0) {

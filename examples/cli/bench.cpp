@@ -26,12 +26,19 @@ struct Row {
   std::optional<double> deterministic_cost = {};  // of its time: what it takes more than without --deterministic
 };
 
+/// What the device runs in some steps of decoding.
+struct Gaps {
+  std::string device, not_measured;  // why; empty where it was
+  SpanReport report = {};
+};
+
 /// Rows of a run, and what its shares are shares of.
 struct Report {
   std::string model, type, backend;
   int threads = 0;
   double limit_gb_per_s = 0, first_token_s = 0;
   std::vector<Row> rows;
+  bool own_memory = false;  // a device has
 };
 
 std::string_view name_of(Arithmetic arithmetic) {
@@ -50,6 +57,10 @@ class Bench {
       device.backend->calibrate(device.index, engine.model().weight_bytes());
     }
     device_ = session_.devices().front().info();
+  }
+  /// For spans() alone: nothing is fed or measured.
+  Bench(Engine& engine, const BenchArguments& options) : session_(engine.session()), options_(options) {
+    for (int64_t b = 0; b < options.batch; ++b) sequences_.push_back(session_.open_sequence());
   }
 
   /// From opening the model to the token chosen after one.
@@ -92,6 +103,18 @@ class Bench {
         predict_us(*session_.last_plan(),
                    {.tokens = batch, .logits = batch, .sequences = batch, .kv_length = options_.depth + n / 2 + 1});
     return r;
+  }
+
+  /// What the device runs in so many steps of what generate() times. Each call has started the step after it: the first
+  /// finds its own done, the last leaves one to wait for.
+  Spans spans(SpanRecorder& recorder, int64_t steps) {
+    for (int round = 0; round < 2; ++round) {  // the first makes plans and their graphs
+      rewind();
+      feed(1);
+      recorder.take();
+      for (int64_t i = 0; i < steps; ++i) feed_chosen();
+    }
+    return recorder.take();
   }
 
   /// What the shares are shares of, measured in this run; and of each row its limit_tflop_per_s.
@@ -182,20 +205,95 @@ Report measure(const BenchArguments& options) {
                 .threads = session.devices().front().info().threads,
                 .limit_gb_per_s = run.limit_gb_per_s(),
                 .first_token_s = run.first_token_s(),
-                .rows = {}};
+                .rows = {},
+                .own_memory = std::ranges::any_of(session.devices(),
+                                                  [](const Device& device) { return !device.info().host_memory; })};
   if (options.prompt > 0) report.rows.push_back(run.prompt());
   if (options.generate > 0) report.rows.push_back(run.generate());
   return report;
 }
 
+/// In an engine of its own: the rows are measured with no recorder on, and its graphs are made with one.
+std::optional<Gaps> measure_gaps(const BenchArguments& options) {
+  constexpr int64_t kMostSteps = 64;
+  Engine engine(options.run, options.batch);
+  const Env& env = engine.runtime().env();
+  for (const Device& device : engine.session().devices()) {
+    Gaps gaps{.device = device.info().name, .not_measured = {}};
+    try {
+      const std::unique_ptr<SpanRecorder> recorder = device.backend->record_spans(device.index);
+      if (recorder == nullptr) continue;
+      require(env.debug < 2 && !env.check_ref && !env.check_nan && env.trace_file.empty(),
+              "WEFT_DEBUG, WEFT_CHECK or WEFT_TRACE has each kernel launched by itself");
+      const int64_t steps = std::min(options.generate, kMostSteps);
+      const Spans spans = Bench(engine, options).spans(*recorder, steps);
+      require(!spans.list.empty(), "no kernel was recorded, {} records lost", spans.lost);
+      gaps.report = report_spans(spans, steps);
+    } catch (const Error& error) {
+      gaps.not_measured = error.what();
+    }
+    return gaps;
+  }
+  return std::nullopt;
+}
+
+nlohmann::json json_of(const Gaps& gaps) {
+  nlohmann::json json = {{"device", gaps.device}};
+  if (!gaps.not_measured.empty()) {
+    json["not_measured"] = gaps.not_measured;
+    return json;
+  }
+  const SpanReport& r = gaps.report;
+  json.update({{"steps", r.steps},
+               {"step_us", r.step_us},
+               {"busy_us", r.busy_us},
+               {"gap_us", r.gap_us},
+               {"between_launches_us", r.between_gap_us},
+               {"gap_share", r.gap_share()},
+               {"records_lost", r.lost},
+               {"kernels", nlohmann::json::array()}});
+  for (const SpanReport::Row& row : r.rows) {
+    json["kernels"].push_back({{"name", row.name},
+                               {"calls", static_cast<double>(row.count) / static_cast<double>(r.steps)},
+                               {"added_us", row.added_us},
+                               {"gap_us", row.gap_us},
+                               {"mean_us", row.mean_us}});
+  }
+  return json;
+}
+
+/// `untraced_us`: a step as the rows have it.
+std::string text_of(const Gaps& gaps, double untraced_us) {
+  if (!gaps.not_measured.empty()) return fmt::format("gaps on {}: not measured: {}\n", gaps.device, gaps.not_measured);
+  const SpanReport& r = gaps.report;
+  std::string text = fmt::format(
+      "gaps on {}: {:.1f}% of a step runs nothing: {:.1f} us between the kernels of a launch, {:.1f} us between "
+      "launches, of {:.1f} us (untraced {:.1f}; {} steps)\n",
+      gaps.device, 100 * r.gap_share(), r.gap_us, r.between_gap_us, r.step_us, untraced_us, r.steps);
+  if (r.lost > 0)
+    text += fmt::format("gaps on {}: {} records were lost, so that the figures are too small\n", gaps.device, r.lost);
+  return text + r.table();
+}
+
 void bench(const BenchArguments& options) {
+  BenchArguments plain = options;  // the rows are the same with --ops
+  plain.run.per_op_table = false;
   std::vector<Row> free;  // of a run that may sum in any order, before the one that may not
   if (options.run.deterministic) {
-    BenchArguments other = options;
+    BenchArguments other = plain;
     other.run.deterministic = false;
     free = measure(other).rows;
   }
-  Report report = measure(options);
+  Report report = measure(plain);
+  plain.run.explain = false;
+  std::optional<Gaps> gaps;
+  if (options.run.per_op_table) {
+    BenchArguments table = plain;
+    table.run.per_op_table = true;
+    table.repetitions = 1;
+    measure(table);
+    if (report.own_memory && options.generate > 0) gaps = measure_gaps(plain);
+  }
   for (size_t i = 0; i < free.size(); ++i) {
     report.rows[i].deterministic_cost = free[i].tokens_per_s / report.rows[i].tokens_per_s - 1;
   }
@@ -218,6 +316,7 @@ void bench(const BenchArguments& options) {
                       {"predicted_us", r.predicted_us},
                       {"first_token_s", report.first_token_s}});
       if (r.deterministic_cost) list.back()["deterministic_cost"] = *r.deterministic_cost;
+      if (gaps && r.step_us > 0) list.back()["gaps"] = json_of(*gaps);
     }
     fmt::print("{}\n", list.dump(2));
   } else {
@@ -237,6 +336,7 @@ void bench(const BenchArguments& options) {
       if (r.step_us > 0) fmt::print(", a step {:.1f} us, predicted {:.1f}", r.step_us, r.predicted_us);
     }
     fmt::print("\n");
+    if (gaps) fmt::print("{}", text_of(*gaps, report.rows.back().step_us));
   }
 }
 
@@ -263,7 +363,9 @@ void add_bench(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Prints JSON");
-  command->add_flag("--ops", options->run.per_op_table, "Prints a per-op table at the end");
+  command->add_flag("--ops", options->run.per_op_table,
+                    "Then runs once more kernel by kernel and prints a table of them; on a GPU also the share of a "
+                    "decoding step in gaps between kernels, and what each kernel adds to it (needs NVIDIA's CUPTI)");
   command->callback([options, &action] { action = [options] { bench(*options); }; });
 }
 

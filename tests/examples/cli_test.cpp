@@ -428,6 +428,20 @@ TEST(Cli, BenchSpeaksJson) {
   EXPECT_NE(output_of({"bench", tiny, "-p", "8", "-n", "0", "-r", "1"}).find("pp8"), std::string::npos);
 }
 
+TEST(Cli, BenchsTableOfOpsStandsBesideItsRows) {
+  const TempFolder folder;
+  const Outcome outcome = weft({"bench", write_tiny(folder), "-p", "8", "-n", "4", "-r", "1", "--backend", "cpu",
+                                "--threads", "1", "--json", "--ops"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const auto rows = nlohmann::json::parse(outcome.out);
+  ASSERT_EQ(rows.size(), 2u);
+  for (const auto& row : rows) EXPECT_FALSE(row.contains("gaps")) << "a cpu has no recorder";
+  const size_t table = outcome.err.find("of limit");
+  ASSERT_NE(table, std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.err.find("of limit", table + 1), std::string::npos) << "once";
+  EXPECT_NE(outcome.err.find("runs of 1 token:"), std::string::npos) << outcome.err;
+}
+
 TEST(Cli, BenchSaysWhatDeterminismCosts) {
   const TempFolder folder;
   const std::string tiny = write_tiny(folder);
