@@ -185,7 +185,7 @@ TEST(CpuPacked, QuantizesToTheNearest) {
         EXPECT_LE(error, std::max(0.5001 * static_cast<double>(blocks[b].d), 1e-30)) << isa->name << " block " << b;
       }
       for (size_t half = 0; half < 2; ++half) {
-        int less = blocks[b].less32[half];
+        int less = blocks[b].less32[half];  // AVX2 sums pairs in 16 bits: two halves of 16, their sum is all
         if (isa->name == std::string_view("avx2")) less = static_cast<int16_t>(less & 0xFFFF) + (less >> 16);
         EXPECT_EQ(less, -32 * halves[half]) << isa->name << " block " << b;
       }
