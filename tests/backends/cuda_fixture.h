@@ -48,10 +48,11 @@ inline Ports run_on_device(const OpGraph& g, const std::vector<NodeId>& ids, Bac
     call.out.push_back(alias >= 0 ? call.input(static_cast<size_t>(alias), ids.size() - 1)
                                   : copy_all(last.out[port], std::vector(last.out[port].bytes(), std::byte{0xFF})));
   }
-  const auto reason = kernel.refuses(call.match, backend.devices()[0]);
+  const auto reason = kernel.refuses ? kernel.refuses(call.match, backend.devices()[0]) : std::nullopt;
   EXPECT_FALSE(reason.has_value()) << *reason;
   if (reason) return {};
-  call.workspace = memory.emplace_back(backend.allocate(0, kernel.workspace(call.match))).data();
+  const size_t workspace = kernel.workspace ? kernel.workspace(call.match) : 0;
+  call.workspace = memory.emplace_back(backend.allocate(0, workspace)).data();
   call.live = copy_all(i32_type({2}), bytes_of(std::vector{g.live.tokens, g.live.logits})).as<int32_t>();
   auto steps = backend.begin(0);
   kernel.prepare(call, *steps);

@@ -5,25 +5,25 @@
 namespace weft::testing {
 namespace {
 
-struct Sizes {
+struct TurnSizes {
   size_t head;   // bytes
   size_t bytes;  // that go on
   int64_t at;    // in the head, in bytes; -1: to the host alone
   bool pinned;
 };
-constexpr Sizes kSizes[] = {{2312, 4, 256, true},      {2312, 4, 256, false}, {8, 4, 4, true},
-                            {2309, 128, 512, true},    {40000, 256, 0, true}, {32768, 4096, 28672, true},
-                            {16 * 1024, 12, -1, true}, {1, 4, -1, true},      {300, 6, 16, true},
-                            {300, 8, 30, true}};
+constexpr TurnSizes kTurns[] = {{2312, 4, 256, true},      {2312, 4, 256, false}, {8, 4, 4, true},
+                                {2309, 128, 512, true},    {40000, 256, 0, true}, {32768, 4096, 28672, true},
+                                {16 * 1024, 12, -1, true}, {1, 4, -1, true},      {300, 6, 16, true},
+                                {300, 8, 30, true}};
 
-std::vector<std::byte> numbers(size_t n, unsigned seed) {
+std::vector<std::byte> turn_bytes(size_t n, unsigned seed) {
   std::vector<std::byte> bytes(n);
   for (size_t i = 0; i < n; ++i) bytes[i] = static_cast<std::byte>((i * 7 + seed * 31 + i / 256) & 0xFF);
   return bytes;
 }
 
-void check(Backend& backend) {
-  for (const Sizes& s : kSizes) {
+void check_turn(Backend& backend) {
+  for (const TurnSizes& s : kTurns) {
     constexpr size_t kAround = 64;
     const Buffer arena = backend.allocate(0, s.head + kAround), result = backend.allocate(0, s.bytes);
     std::pmr::vector<std::byte> host(s.bytes + kAround, std::byte{0xA5},
@@ -31,8 +31,8 @@ void check(Backend& backend) {
     std::vector<std::byte> expected(s.head + kAround, std::byte{0x5A});
     backend.write(0, arena.data(), expected.data(), expected.size());
     for (const unsigned round : {1u, 2u}) {  // the second may not see what the first had staged
-      const std::vector<std::byte> from = numbers(s.bytes, round);
-      std::vector<std::byte> head = numbers(s.head, round + 5);
+      const std::vector<std::byte> from = turn_bytes(s.bytes, round);
+      std::vector<std::byte> head = turn_bytes(s.head, round + 5);
       backend.write(0, result.data(), from.data(), from.size());
       backend.turn(0, {.head = arena.data(),
                        .host_head = head.data(),
@@ -55,12 +55,12 @@ void check(Backend& backend) {
   }
 }
 
-TEST(Turn, IsThreeCopies) { check(*test_backend(1)); }
+TEST(Turn, IsThreeCopies) { check_turn(*test_backend(1)); }
 
 TEST(CudaTurn, IsThreeCopies) {
   const auto backend = load_cuda_backend();
   if (backend->devices().empty()) GTEST_SKIP() << backend->absent();
-  check(*backend);
+  check_turn(*backend);
 }
 
 }  // namespace
