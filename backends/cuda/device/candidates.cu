@@ -71,6 +71,7 @@ __device__ Best warp_best(Best mine) {
 /// A row of the grid is a cluster, or one block.
 __global__ void __launch_bounds__(kOneThreads) largest(const __grid_constant__ CandidateArgs a) {
   __shared__ Best parts[kOneThreads / 32];
+  static_assert(kOneThreads == 32 * 32, "a warp holds what all warps found");
   wait_for_previous();
   const unsigned row = blockIdx.y, n = static_cast<unsigned>(a.n), stride = gridDim.x * kOneThreads;
   if (row >= rows_of(a.rows)) return;
