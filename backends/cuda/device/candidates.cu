@@ -93,6 +93,9 @@ __global__ void __launch_bounds__(kOneThreads) largest(const __grid_constant__ C
   if (lane == 0) parts[warp] = best;
   __syncthreads();
   if (warp == 0) best = warp_best(parts[lane]);
+  const auto keep = [&] {
+    if (blockIdx.x == 0 && threadIdx.x == 0) put(a, row, number_of(best.order, best.token));
+  };
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   if (gridDim.x > 1) {
     __shared__ alignas(16) float4 of_block;
@@ -102,12 +105,13 @@ __global__ void __launch_bounds__(kOneThreads) largest(const __grid_constant__ C
     if (blockIdx.x == 0 && warp == 0) {
       const float4 theirs = load_of_mate(&of_block.x, lane % gridDim.x);
       best = warp_best({__float_as_uint(theirs.x), __float_as_uint(theirs.y)});
+      keep();
     }
-    arrive_at_cluster();  // a block stays as long as it may be read
-    wait_for_cluster();
+    arrive_done_at_cluster();  // a block stays as long as it may be read
+    return wait_for_cluster();
   }
 #endif
-  if (blockIdx.x == 0 && threadIdx.x == 0) put(a, row, number_of(best.order, best.token));
+  keep();
 }
 
 /// Descending, by kSorted / 2 threads.
