@@ -10,6 +10,12 @@ void Backend::copy(int device, std::byte* to, const std::byte* from, size_t byte
   write(device, to, host.data(), bytes);
 }
 
+void Backend::turn(int device, const Turn& turn) {
+  write(device, turn.head, turn.host_head, turn.head_bytes);
+  if (turn.to != nullptr) copy(device, turn.to, turn.from, turn.bytes);
+  start_read(device, turn.to_host, turn.from, turn.bytes);
+}
+
 double Segment::timed_launch() {
   const auto start = std::chrono::steady_clock::now();
   launch();

@@ -140,6 +140,17 @@ struct Kernel {
   std::function<void(const Call&, Steps&)> prepare;
 };
 
+/// What lies between two runs of a device where the second starts from what the first left there.
+struct Turn {
+  std::byte* head;        // on the device; none of it is `from`
+  const void* host_head;  // what its bytes are to be
+  size_t head_bytes;
+  const std::byte* from;  // on the device: a result of the first run, that is copied to
+  std::byte* to;          // a place of the device, which may be in the head; null: to the host alone
+  void* to_host;          // and here; wait() for a mark made afterwards
+  size_t bytes;
+};
+
 /// Microseconds: max(bytes / bandwidth, flops / rate of the kernel's arithmetic) + its launches.
 double predict_us(const Cost& cost, const DeviceInfo& device, const Kernel& kernel);
 
@@ -166,6 +177,8 @@ class Backend {
   }
   /// From one place of a device to another; they do not overlap.
   virtual void copy(int device, std::byte* to, const std::byte* from, size_t bytes);
+  /// What `turn` says; host_head may change as soon as it returns.
+  virtual void turn(int device, const Turn& turn);
   /// A point in the order of a device's work, and waiting until all before it is done. Old marks stay good.
   virtual uint64_t mark(int /*device*/) { return 0; }
   virtual void wait(int /*device*/, uint64_t /*mark*/) {}

@@ -192,13 +192,19 @@ void Runner::write(std::string_view name, const void* data, size_t bytes) {
   }
 }
 
-/// The live counts and all inputs, in one copy to a device.
-void Runner::write_head(const Workload& live) {
+void Runner::count(const Workload& live) {
   const int32_t counts[2] = {static_cast<int32_t>(live.tokens), static_cast<int32_t>(live.logits)};
   static_assert(sizeof(counts) == kLiveBytes);
+  for (std::vector<std::byte>& head : heads_) {
+    if (!head.empty()) std::memcpy(head.data(), counts, kLiveBytes);
+  }
+}
+
+/// The live counts and all inputs, in one copy to a device.
+void Runner::write_head(const Workload& live) {
+  count(live);
   for (size_t d = 0; d < plan_.devices.size(); ++d) {
     if (arenas_[d] == nullptr) continue;
-    std::memcpy(heads_[d].data(), counts, kLiveBytes);
     plan_.devices[d].backend->write(plan_.devices[d].index, arenas_[d], heads_[d].data(), heads_[d].size());
   }
 }
@@ -225,15 +231,24 @@ bool Runner::can_follow() const {
   return !plan_.devices[static_cast<size_t>(bound_.front().segment->device)].info().host_memory;
 }
 
-void Runner::follow(const Workload& live, std::string_view output, std::string_view input, size_t bytes) {
+uint64_t Runner::follow(const Workload& live, std::string_view output, std::string_view input, void* to_host,
+                        size_t bytes) {
   require(can_follow(), "the plan cannot follow its last run");
   const auto to = std::ranges::find(inputs_, input, &Input::name);
   require(to != inputs_.end() && bytes <= to->bytes, "the plan has no input {} of {} bytes", input, bytes);
-  write_head(live);
+  count(live);
   const auto [device, from] = output_at(output, bytes);
   const auto d = static_cast<size_t>(bound_.front().segment->device);
-  if (to->offset[d]) device.backend->copy(device.index, arenas_[d] + *to->offset[d], from, bytes);
+  device.backend->turn(device.index, {.head = arenas_[d],
+                                      .host_head = heads_[d].data(),
+                                      .head_bytes = heads_[d].size(),
+                                      .from = from,
+                                      .to = to->offset[d] ? arenas_[d] + *to->offset[d] : nullptr,
+                                      .to_host = to_host,
+                                      .bytes = bytes});
+  const uint64_t mark = device.backend->mark(device.index);
   launch();
+  return mark;
 }
 
 /// Before the steps alone, which then do the same once more: a run gives the same values and states however often.
@@ -313,12 +328,6 @@ std::pair<const Device&, std::byte*> Runner::output_at(std::string_view output, 
 void Runner::read(std::string_view output, void* data, size_t bytes) const {
   const auto [device, from] = output_at(output, bytes);
   device.backend->read(device.index, data, from, bytes);
-}
-
-uint64_t Runner::start_read(std::string_view output, void* data, size_t bytes) const {
-  const auto [device, from] = output_at(output, bytes);
-  device.backend->start_read(device.index, data, from, bytes);
-  return device.backend->mark(device.index);
 }
 
 void Runner::wait(std::string_view output, uint64_t mark) const {

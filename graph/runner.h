@@ -38,12 +38,11 @@ class Runner {
   /// there, and nobody watches.
   bool can_follow() const;
   /// As run(), with the first `bytes` of an input taken from an output of the last run, which may still be under way.
-  void follow(const Workload& live, std::string_view output, std::string_view input, size_t bytes);
+  /// They also go to `to_host`, and are there after wait() with the mark it returns, before this run is done.
+  uint64_t follow(const Workload& live, std::string_view output, std::string_view input, void* to_host, size_t bytes);
 
   /// Copies the first `bytes` of an output of the last run to the host.
   void read(std::string_view output, void* data, size_t bytes) const;
-  /// Starts that copy; wait() with the mark it returns.
-  uint64_t start_read(std::string_view output, void* data, size_t bytes) const;
   void wait(std::string_view output, uint64_t mark) const;
   const TensorType& output_type(std::string_view output) const;
 
@@ -60,6 +59,8 @@ class Runner {
   Tensor tensor_of(Value value, int device, const Layout* layout);
   std::byte* address_of(Value value, int device) const;
   void copy(const Copy& copy);
+  /// The live counts, which are the first bytes of a head.
+  void count(const Workload& live);
   void write_head(const Workload& live);
   void launch();
   /// An output of at least `bytes`, where it is.

@@ -74,7 +74,10 @@ Value Forward::attention(int64_t layer, const SoftmaxContext& op, const Attentio
                         in.q_gamma, in.k_gamma, in.rope_factors, in.sinks})[0];
 }
 
-Value Forward::wanted_rows(Value x) { return gather_rows(x, logit_rows); }
+Value Forward::wanted_rows(Value x) {
+  const bool all = ids.type().shape[0] == 1 && logit_rows.type().shape[0] == 1;  // a step has a token, and wants one
+  return all ? x : gather_rows(x, logit_rows);
+}
 
 Value Forward::logits(Value x, NormKind kind, float eps) {
   return unembed(norm(kind, wanted_rows(x), weight("output_norm.weight"), weight("output_norm.bias"), eps));

@@ -10,6 +10,7 @@
 #include "backends/cuda/cuda.h"
 #include "backends/cuda/device/attention.h"
 #include "backends/cuda/device/staged.h"
+#include "backends/cuda/device/turn.h"
 #include "backends/cuda/half_copies.h"
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/pinned.h"
@@ -105,6 +106,26 @@ class CudaDevice {
     }
   }
 
+  /// Where a kernel can do it: to_host is pinned.
+  bool turn(const Turn& turn) {
+    const auto aligned = [](const void* p, size_t to) { return reinterpret_cast<uintptr_t>(p) % to == 0; };
+    constexpr size_t kWord = sizeof(uint32_t);
+    if (turn.head_bytes > kLargestTurn || !aligned(turn.head, 16) || turn.bytes % kWord != 0) return false;
+    if (!aligned(turn.from, kWord) || !aligned(turn.to, kWord) || !aligned(turn.to_host, kWord)) return false;
+    std::byte* staged = stage(turn.head_bytes);
+    std::memcpy(staged, turn.host_head, turn.head_bytes);
+    launch_turn({.head = turn.head,
+                 .host_head = staged,
+                 .head_bytes = static_cast<unsigned>(turn.head_bytes),
+                 .from = reinterpret_cast<const uint32_t*>(turn.from),
+                 .to = reinterpret_cast<uint32_t*>(turn.to),
+                 .to_host = static_cast<uint32_t*>(turn.to_host),
+                 .words = static_cast<unsigned>(turn.bytes / kWord)},
+                stream_);
+    check(cudaGetLastError(), "launching a kernel");
+    return true;
+  }
+
   uint64_t mark() {
     check(cudaEventRecord(marks_[n_marks_ % kMarks], stream_), "marking a stream");
     return n_marks_++;
@@ -191,6 +212,10 @@ class CudaBackend : public Backend {
     at(device).select();
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, at(device).stream()), "copying on a device");
   }
+  void turn(int device, const Turn& turn) override {
+    at(device).select();
+    if (!host_memory_.is_pinned(turn.to_host, turn.bytes) || !at(device).turn(turn)) Backend::turn(device, turn);
+  }
   uint64_t mark(int device) override {
     at(device).select();
     return at(device).mark();
@@ -234,7 +259,7 @@ class CudaBackend : public Backend {
 }  // namespace
 }  // namespace weft::cuda
 
-extern "C" weft::Backend* weft_cuda_backend_3(const weft::CudaOptions& options, std::string& why_not) {
+extern "C" weft::Backend* weft_cuda_backend_4(const weft::CudaOptions& options, std::string& why_not) {
   int n = 0;
   const cudaError_t status = cudaGetDeviceCount(&n);
   if (status != cudaSuccess || n == 0) {

@@ -1,34 +1,43 @@
 #include "ops/embedding.h"
 
-#include "backends/cuda/device/weights.h"
+#include "backends/cuda/device/gather.h"
 #include "backends/cuda/glue.h"
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/steps.h"
 
 namespace weft::cuda {
+namespace {
+
+std::optional<std::string> refuses(const Match& match, const DeviceInfo&) {
+  const TensorType positions = match.type(Embedding::kPositionTable);
+  if (!positions || adds_type(positions.dtype->id)) return std::nullopt;
+  return fmt::format("it adds no rows of {}", positions.dtype->name);
+}
+
+void prepare(const Call& call, Steps& steps) {
+  const auto& op = call.match.op<Embedding>();
+  const Tensor y = call.out[0];
+  GatherArgs args{.table = gather_table(call.input(Embedding::kTable), call.input(Embedding::kIds)),
+                  .scale = op.scale,
+                  .y = y.as<float>(),
+                  .rows = extent_of(y.type, call.live),
+                  .columns = y.dim(1)};
+  if (const Tensor positions = call.input(Embedding::kPositionTable)) {
+    args.more = gather_table(positions, call.input(Embedding::kPositions), op.position_offset);
+  }
+  emit(steps, [args](cudaStream_t stream) { launch_gather(args, stream); });
+}
+
+}  // namespace
 
 Kernel embedding() {
   return {.name = "embedding.f32",
           .covers = {Embedding::name},
           .arithmetic = Arithmetic::f32,
-          .refuses = nullptr,
+          .refuses = refuses,
           .layout = nullptr,
           .workspace = nullptr,
-          .prepare = [](const Call& call, Steps& steps) {
-            const auto& op = call.match.op<Embedding>();
-            const Tensor y = call.out[0];
-            const Extent rows = extent_of(y.type, call.live);
-            const auto add = [&](const Tensor& table, const Tensor& ids, int64_t offset, float scale, bool accumulate) {
-              emit(steps, [=](cudaStream_t stream) {
-                launch_gather_rows(table.type.dtype->id, table.data, table.dim(0), ids.as<int32_t>(), offset, scale,
-                                   accumulate, y.as<float>(), rows, y.dim(1), stream);
-              });
-            };
-            add(call.input(Embedding::kTable), call.input(Embedding::kIds), 0, op.scale, false);
-            if (const Tensor positions = call.input(Embedding::kPositionTable)) {
-              add(positions, call.input(Embedding::kPositions), op.position_offset, 1, true);
-            }
-          }};
+          .prepare = prepare};
 }
 
 }  // namespace weft::cuda

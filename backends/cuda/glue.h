@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backends/cuda/device/extent.h"
+#include "backends/cuda/device/gather.h"
 #include "graph/backend.h"
 
 namespace weft::cuda {
@@ -18,6 +19,10 @@ inline Extent extent_of(const TensorType& type, const int32_t* live) {
       break;
   }
   return {nullptr, capacity};
+}
+
+inline GatherTable gather_table(const Tensor& table, const Tensor& ids, int64_t offset = 0) {
+  return {table.data, table.type.dtype->id, table.dim(0), ids.as<int32_t>(), offset};
 }
 
 /// Elements of one index of the leading dimension.

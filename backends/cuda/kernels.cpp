@@ -9,6 +9,9 @@ std::vector<Kernel> list_kernels() {
       kernels.push_back(make(products));
     }
   }
+  for (const Products products : {Products::int8, Products::gemv}) {
+    for (const auto make : {layer_norm_linear, rms_norm_linear}) kernels.push_back(make(products));
+  }
   for (const auto make : {flash_attention, decode_attention_matmul, decode_attention, softmax_context, residual_add,
                           layer_norm, rms_norm, embedding, candidates})
     kernels.push_back(make());

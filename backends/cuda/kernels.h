@@ -16,6 +16,8 @@ Kernel decode_attention_matmul();
 Kernel softmax_context();
 Kernel vector_matmul(Products products);
 Kernel linear(Products products);
+Kernel layer_norm_linear(Products products);
+Kernel rms_norm_linear(Products products);
 Kernel mlp_gemm_residual_add(Products products);
 Kernel mlp_gemm(Products products);
 Kernel gelu_gemm(Products products);

@@ -2,6 +2,7 @@
 #include "ops/all.h"
 
 #include "backends/cuda/check.h"
+#include "backends/cuda/device/gather.h"
 #include "backends/cuda/device/primitives.h"
 #include "backends/cuda/device/weights.h"
 #include "backends/cuda/glue.h"
@@ -210,8 +211,7 @@ void indexed_matmul(const Call& call, Steps& steps) {
 void gather_rows(const Call& call, Steps& steps) {
   const Tensor table = call.input(GatherRows::kTable), ids = call.input(GatherRows::kIds), y = call.out[0];
   emit(steps, [=, rows = extent_of(y.type, call.live)](cudaStream_t stream) {
-    launch_gather_rows(table.type.dtype->id, table.data, table.dim(0), ids.as<int32_t>(), 0, 1, false, y.as<float>(),
-                       rows, y.dim(1), stream);
+    launch_gather({.table = gather_table(table, ids), .y = y.as<float>(), .rows = rows, .columns = y.dim(1)}, stream);
   });
 }
 

@@ -34,8 +34,7 @@ Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
       cache_(context_of(model, options_.context, options_.enough), options_.max_sequences, kPageSize),
       short_context_(longrope_context(model.metadata(), model.find("rope_factors_long.weight") != nullptr)),
       logits_(&devices_.front().backend->host_memory()),
-      tokens_(&devices_.front().backend->host_memory()),
-      tokens_ahead_(&devices_.front().backend->host_memory()) {
+      tokens_(&devices_.front().backend->host_memory()) {
   if (!options_.kv_type) {
     options_.kv_type = options_.precision == Precision::exact ? DType(quant::f32) : DType(quant::f16);
   }
@@ -209,22 +208,20 @@ void Session::run(std::span<const Feed> feeds, bool stretched) {
                           .kv_length = step.longest()};
   Runner& runner = this->runner(key, workload);
   last_ = &runner;
-  std::optional<uint64_t> mark;  // of the copy to tokens_ahead_
-  if (ahead_ && ahead_->key == key && ahead_->inputs == step && runner.can_follow()) mark = ahead_->mark;
+  const bool under_way = ahead_ && ahead_->key == key && ahead_->inputs == step && runner.can_follow();
   ahead_.reset();
-  if (!mark) {
+  if (!under_way) {
     write_inputs(runner, step, key);
     runner.run(workload);
   }
   if (ranked_ == 1 && rows == step.ids.size() && n_logits_ == 0 && short_context_ == 0 && runner.can_follow()) {
-    if (tokens_ahead_.size() < rows) tokens_ahead_.resize(rows), tokens_.resize(rows);
-    if (!mark) mark = runner.start_read("tokens", tokens_ahead_.data(), rows * sizeof(int32_t));
-    tokens_.swap(tokens_ahead_);
-    run_ahead(feeds, runner, key, workload);
-    runner.wait("tokens", *mark);
-    if (ahead_) ahead_->inputs.ids.assign(tokens_.begin(), tokens_.begin() + static_cast<ptrdiff_t>(rows));
-    n_logits_ = rows;
-    return;
+    if (tokens_.size() < rows) tokens_.resize(rows);
+    if (const auto mark = run_ahead(feeds, runner, key, workload)) {
+      runner.wait("tokens", *mark);
+      ahead_->inputs.ids.assign(tokens_.begin(), tokens_.begin() + static_cast<ptrdiff_t>(rows));
+      n_logits_ = rows;
+      return;
+    }
   }
   const size_t before = n_logits_;
   n_logits_ += rows * static_cast<size_t>(ranked_ > 0 ? ranked_ : n_vocab());
@@ -256,25 +253,25 @@ void Session::write_inputs(Runner& runner, const StepInputs& step, const PlanKey
 
 /// Starts the step that feeds each sequence the token chosen for it, if the same plan can: a caller that goes on finds
 /// it done or under way. The sequences are as long as before; a step that nobody asks for wrote keys that nobody reads,
-/// before whatever is written there later.
-void Session::run_ahead(std::span<const Feed> feeds, Runner& runner, const PlanKey& key, const Workload& workload) {
+/// before whatever is written there later. The tokens are in tokens_ after a wait for the mark.
+std::optional<uint64_t> Session::run_ahead(std::span<const Feed> feeds, Runner& runner, const PlanKey& key,
+                                           const Workload& workload) {
   constexpr int32_t kUnknown = 0;
   std::vector<Feed> next;
   for (const Feed& one : feeds) {
-    if (length(one.sequence) >= context()) return;
+    if (length(one.sequence) >= context()) return std::nullopt;
     next.push_back({one.sequence, {&kUnknown, 1}});
   }
   Ahead ahead{key, make_step(next, cache_)};
   const PlanKey needed = plan_key(ahead.inputs, cache_);
   for (const Feed& one : feeds) truncate(one.sequence, length(one.sequence) - 1);
-  if (needed.kv_pages != key.kv_pages) return;
+  if (needed.kv_pages != key.kv_pages) return std::nullopt;
   write_inputs(runner, ahead.inputs, key);
   Workload live = workload;
   ++live.kv_length;
-  const size_t bytes = feeds.size() * sizeof(int32_t);
-  runner.follow(live, "tokens", "ids", bytes);
-  ahead.mark = runner.start_read("tokens", tokens_ahead_.data(), bytes);
+  const uint64_t mark = runner.follow(live, "tokens", "ids", tokens_.data(), feeds.size() * sizeof(int32_t));
   ahead_ = std::move(ahead);
+  return mark;
 }
 
 const Plan& Session::decode_plan() {

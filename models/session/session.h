@@ -106,7 +106,8 @@ class Session {
   void run(std::span<const Feed> feeds, bool stretched);
   void write_inputs(Runner& runner, const StepInputs& step, const PlanKey& key);
   void step_by_length(std::span<const Feed> feeds);
-  void run_ahead(std::span<const Feed> feeds, Runner& runner, const PlanKey& key, const Workload& workload);
+  std::optional<uint64_t> run_ahead(std::span<const Feed> feeds, Runner& runner, const PlanKey& key,
+                                    const Workload& workload);
 
   const Model& model_;
   Runtime& runtime_;
@@ -127,13 +128,11 @@ class Session {
   int64_t ranked_ = 0;              // PlanKey::ranked of this step
   std::pmr::vector<float> logits_;  // never shrinks; n_logits_ of them are of this step
   size_t n_logits_ = 0;
-  /// Tokens of this step, as many as logits, where ranked_ is not 0; and of the step ahead.
-  std::pmr::vector<int32_t> tokens_, tokens_ahead_;
+  std::pmr::vector<int32_t> tokens_;  // of this step, as many as logits, where ranked_ is not 0
   /// A step that was started on the tokens that the last one chose.
   struct Ahead {
     PlanKey key;
     StepInputs inputs;  // ids once they are known
-    uint64_t mark = 0;  // of the copy to tokens_ahead_
   };
   std::optional<Ahead> ahead_;
 };

@@ -81,6 +81,12 @@ concept Encodable = requires(Block block, const float* in) {
   block.encode(in, in);
 };
 
+/// Of a block whose kGroups groups of equally many elements can be decoded one by one: decode_group(float*, size_t g).
+template <class Block>
+constexpr void decode_groups(const Block& block, float* y) {
+  for (size_t g = 0; g < Block::kGroups; ++g) block.decode_group(y + g * (Block::kElems / Block::kGroups), g);
+}
+
 template <class Block>
 void decode_blocks(const std::byte* in, float* out, size_t n) {
   for (size_t b = 0; b < n / Block::kElems; ++b) {

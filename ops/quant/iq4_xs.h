@@ -15,7 +15,7 @@
 namespace weft::quant {
 
 struct BlockIQ4_XS {
-  static constexpr size_t kElems = 256;
+  static constexpr size_t kElems = 256, kGroups = 8;
   uint16_t d;
   uint16_t scales_h;
   uint8_t scales_l[4];
@@ -25,15 +25,14 @@ struct BlockIQ4_XS {
     return ((scales_l[g / 2] >> g % 2 * 4 & 0xF) | (scales_h >> g * 2 & 3) << 4) - 32;
   }
 
-  constexpr void decode(float* y) const {
-    for (size_t g = 0; g < 8; ++g) {
-      const float ds = f16_to_f32(d) * static_cast<float>(scale(g));
-      for (size_t i = 0; i < 32; ++i) {
-        const int q = nibble(qs + g * 16, i);
-        y[g * 32 + i] = ds * static_cast<float>(kLevelsIQ4[static_cast<size_t>(q)]);
-      }
+  constexpr void decode_group(float* y, size_t g) const {
+    const float ds = f16_to_f32(d) * static_cast<float>(scale(g));
+    for (size_t i = 0; i < 32; ++i) {
+      const int q = nibble(qs + g * 16, i);
+      y[i] = ds * static_cast<float>(kLevelsIQ4[static_cast<size_t>(q)]);
     }
   }
+  constexpr void decode(float* y) const { decode_groups(*this, y); }
 
   void encode(const float* x, const float* importance) {
     const Samples<256> s(x, importance);

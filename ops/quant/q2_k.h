@@ -14,20 +14,19 @@
 namespace weft::quant {
 
 struct BlockQ2_K {
-  static constexpr size_t kElems = 256;
+  static constexpr size_t kElems = 256, kGroups = 16;
   uint8_t scales[16];
   uint8_t qs[64];
   uint16_t d, dmin;
 
-  constexpr void decode(float* y) const {
-    const float scale = f16_to_f32(d), min = f16_to_f32(dmin);
-    for (size_t g = 0; g < 16; ++g) {
-      const float ds = scale * static_cast<float>(scales[g] & 0xF), dm = min * static_cast<float>(scales[g] >> 4);
-      const uint8_t* bytes = qs + g / 8 * 32 + g % 2 * 16;
-      const size_t shift = g % 8 / 2 * 2;
-      for (size_t l = 0; l < 16; ++l) y[g * 16 + l] = ds * static_cast<float>(bytes[l] >> shift & 3) - dm;
-    }
+  constexpr void decode_group(float* y, size_t g) const {
+    const float ds = f16_to_f32(d) * static_cast<float>(scales[g] & 0xF);
+    const float dm = f16_to_f32(dmin) * static_cast<float>(scales[g] >> 4);
+    const uint8_t* bytes = qs + g / 8 * 32 + g % 2 * 16;
+    const size_t shift = g % 8 / 2 * 2;
+    for (size_t l = 0; l < 16; ++l) y[l] = ds * static_cast<float>(bytes[l] >> shift & 3) - dm;
   }
+  constexpr void decode(float* y) const { decode_groups(*this, y); }
 
   void encode(const float* x, const float* importance) {
     const Samples<256> s(x, importance);

@@ -15,7 +15,7 @@
 namespace weft::quant {
 
 struct BlockQ3_K {
-  static constexpr size_t kElems = 256;
+  static constexpr size_t kElems = 256, kGroups = 16;
   uint8_t hmask[32];
   uint8_t qs[64];
   uint8_t scales[12];
@@ -26,17 +26,16 @@ struct BlockQ3_K {
     return (low | (scales[8 + g % 4] >> g / 4 * 2 & 3) << 4) - 32;
   }
 
-  constexpr void decode(float* y) const {
-    for (size_t g = 0; g < 16; ++g) {
-      const float ds = f16_to_f32(d) * static_cast<float>(scale(g));
-      const size_t plane = g / 2, l0 = g % 2 * 16;  // plane = 4 h + r
-      const uint8_t* bytes = qs + plane / 4 * 32;
-      for (size_t l = l0; l < l0 + 16; ++l) {
-        const int q = (bytes[l] >> plane % 4 * 2 & 3) | (hmask[l] >> plane & 1) << 2;
-        y[plane * 32 + l] = ds * static_cast<float>(q - 4);
-      }
+  constexpr void decode_group(float* y, size_t g) const {
+    const float ds = f16_to_f32(d) * static_cast<float>(scale(g));
+    const size_t plane = g / 2, l0 = g % 2 * 16;  // plane = 4 h + r
+    const uint8_t *low = qs + plane / 4 * 32 + l0, *high = hmask + l0;
+    for (size_t l = 0; l < 16; ++l) {
+      const int q = (low[l] >> plane % 4 * 2 & 3) | (high[l] >> plane & 1) << 2;
+      y[l] = ds * static_cast<float>(q - 4);
     }
   }
+  constexpr void decode(float* y) const { decode_groups(*this, y); }
 
   void encode(const float* x, const float* importance) {
     const Samples<256> s(x, importance);

@@ -16,23 +16,22 @@
 namespace weft::quant {
 
 struct BlockQ5_K {
-  static constexpr size_t kElems = 256;
+  static constexpr size_t kElems = 256, kGroups = 8;
   uint16_t d, dmin;
   ScalesK scales;
   uint8_t qh[32];
   uint8_t qs[128];
 
-  constexpr void decode(float* y) const {
-    const float scale = f16_to_f32(d), min = f16_to_f32(dmin);
-    for (size_t g = 0; g < 8; ++g) {
-      const float ds = scale * static_cast<float>(scales.scale(g)), dm = min * static_cast<float>(scales.min(g));
-      const uint8_t* bytes = qs + g / 2 * 32;
-      for (size_t l = 0; l < 32; ++l) {
-        const int q = (bytes[l] >> g % 2 * 4 & 0xF) | (qh[l] >> g & 1) << 4;
-        y[g * 32 + l] = ds * static_cast<float>(q) - dm;
-      }
+  constexpr void decode_group(float* y, size_t g) const {
+    const float ds = f16_to_f32(d) * static_cast<float>(scales.scale(g));
+    const float dm = f16_to_f32(dmin) * static_cast<float>(scales.min(g));
+    const uint8_t* bytes = qs + g / 2 * 32;
+    for (size_t l = 0; l < 32; ++l) {
+      const int q = (bytes[l] >> g % 2 * 4 & 0xF) | (qh[l] >> g & 1) << 4;
+      y[l] = ds * static_cast<float>(q) - dm;
     }
   }
+  constexpr void decode(float* y) const { decode_groups(*this, y); }
 
   void encode(const float* x, const float* importance) {
     const Samples<256> s(x, importance);

@@ -15,23 +15,22 @@
 namespace weft::quant {
 
 struct BlockQ6_K {
-  static constexpr size_t kElems = 256;
+  static constexpr size_t kElems = 256, kGroups = 16;
   uint8_t ql[128];
   uint8_t qh[64];
   int8_t scales[16];
   uint16_t d;
 
-  constexpr void decode(float* y) const {
-    for (size_t g = 0; g < 16; ++g) {
-      const float ds = f16_to_f32(d) * static_cast<float>(scales[g]);
-      const size_t h = g / 8, r = g % 8 / 2, l0 = g % 2 * 16;
-      const uint8_t *low = ql + h * 64 + r % 2 * 32 + l0, *high = qh + h * 32 + l0;
-      for (size_t l = 0; l < 16; ++l) {
-        const int q = (low[l] >> r / 2 * 4 & 0xF) | (high[l] >> r * 2 & 3) << 4;
-        y[g * 16 + l] = ds * static_cast<float>(q - 32);
-      }
+  constexpr void decode_group(float* y, size_t g) const {
+    const float ds = f16_to_f32(d) * static_cast<float>(scales[g]);
+    const size_t h = g / 8, r = g % 8 / 2, l0 = g % 2 * 16;
+    const uint8_t *low = ql + h * 64 + r % 2 * 32 + l0, *high = qh + h * 32 + l0;
+    for (size_t l = 0; l < 16; ++l) {
+      const int q = (low[l] >> r / 2 * 4 & 0xF) | (high[l] >> r * 2 & 3) << 4;
+      y[l] = ds * static_cast<float>(q - 32);
     }
   }
+  constexpr void decode(float* y) const { decode_groups(*this, y); }
 
   void encode(const float* x, const float* importance) {
     const Samples<256> s(x, importance);

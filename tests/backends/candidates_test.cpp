@@ -12,9 +12,10 @@ constexpr float kInf = std::numeric_limits<float>::infinity(), kNan = std::numer
 struct Ask {
   int64_t rows, n, k;
 };
-constexpr Ask kAsks[] = {{1, 1, 1},    {1, 61, 1},    {3, 4096, 1},    {2, 50257, 1},  {2, 128256, 1},
-                         {1, 61, 61},  {2, 2048, 64}, {3, 50257, 40},  {1, 50257, 64}, {2, 128256, 128},
-                         {1, 5000, 1}, {1, 4097, 2},  {1, 262144, 128}};
+constexpr Ask kAsks[] = {{1, 1, 1},        {1, 61, 1},       {3, 4096, 1},   {2, 50257, 1},
+                         {2, 128256, 1},   {1, 61, 61},      {2, 2048, 64},  {3, 50257, 40},
+                         {1, 50257, 64},   {2, 128256, 128}, {1, 5000, 1},   {1, 4097, 2},
+                         {1, 262144, 128}, {33, 8193, 1},    {1, 262147, 1}, {5, 131073, 1}};
 
 NodeId add(OpGraph& g, const Ask& s, const std::vector<float>& logits) {
   g.live.logits = static_cast<int32_t>(s.rows - s.rows / 3);

@@ -7,7 +7,8 @@
 namespace weft::testing {
 
 /// The outputs of the last of some nodes by one kernel, of copies on device 0; none if the kernel refuses. Launched
-/// twice: the second must find the counters as the first did.
+/// twice: the second must find the counters as the first did. Each finds its workspace full of NaN, so that a result
+/// shows what was read there and not written, or too early.
 inline Ports run_on_device(const OpGraph& g, const std::vector<NodeId>& ids, Backend& backend, const Kernel& kernel) {
   const Node& last = g.graph.node(ids.back());
   std::deque<Buffer> memory;
@@ -48,15 +49,19 @@ inline Ports run_on_device(const OpGraph& g, const std::vector<NodeId>& ids, Bac
     call.out.push_back(alias >= 0 ? call.input(static_cast<size_t>(alias), ids.size() - 1)
                                   : copy_all(last.out[port], std::vector(last.out[port].bytes(), std::byte{0xFF})));
   }
-  const auto reason = kernel.refuses(call.match, backend.devices()[0]);
+  const auto reason = kernel.refuses ? kernel.refuses(call.match, backend.devices()[0]) : std::nullopt;
   EXPECT_FALSE(reason.has_value()) << *reason;
   if (reason) return {};
-  call.workspace = memory.emplace_back(backend.allocate(0, kernel.workspace(call.match))).data();
+  const std::vector<std::byte> unwritten(kernel.workspace ? kernel.workspace(call.match) : 0, std::byte{0xFF});
+  call.workspace = memory.emplace_back(backend.allocate(0, unwritten.size())).data();
   call.live = copy_all(i32_type({2}), bytes_of(std::vector{g.live.tokens, g.live.logits})).as<int32_t>();
   auto steps = backend.begin(0);
   kernel.prepare(call, *steps);
   const auto segment = backend.finish(std::move(steps));
-  for (int i = 0; i < 2; ++i) segment->launch();
+  for (int i = 0; i < 2; ++i) {
+    backend.write(0, call.workspace, unwritten.data(), unwritten.size());
+    segment->launch();
+  }
   segment->wait();
   Ports ports;
   for (const Tensor& out : call.out) {

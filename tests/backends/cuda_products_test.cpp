@@ -101,6 +101,47 @@ TEST_F(CudaProducts, OneTokenOfEveryFormat) {
   EXPECT_EQ(n_plain, 3) << "f32, f16, bf16";
 }
 
+// The logits' product of one token begins with the last norm.
+TEST_F(CudaProducts, ALinearThatBeginsWithItsNorm) {
+  int n = 0;
+  for (const TypeTraits* type : {&quant::f32, &quant::f16, &quant::q8_0, &quant::q4_K, &quant::q6_K}) {
+    const std::string_view products = type->block_elems == 1 ? "gemv" : "int8";
+    for (const bool rms : {true, false}) {
+      for (const Size& s : {Size{1, 61, 256}, Size{1, 5003, 768}, Size{1, 2, 4096}}) {
+        OpGraph g;
+        std::deque<std::vector<std::byte>> store;
+        g.live.tokens = 1;
+        const Value x = g.random({1, s.k}, 3, Rows::tokens), gamma = g.random({s.k}), beta = g.random({s.k});
+        const Value h = rms ? rms_norm(x, gamma, 1e-5f) : layer_norm(x, gamma, beta, 1e-5f);
+        const Value weight = random_weight(g, store, *type, s.rows, s.k);
+        const Value y = linear(h, {weight}, rms ? std::vector<Value>{} : std::vector{g.random({s.rows})});
+        const Kernel* kernel =
+            find_kernel(*backend_, fmt::format("{}_norm+linear.{}", rms ? "rms" : "layer", products));
+        ASSERT_NE(kernel, nullptr);
+        const Ports got = run_on_device(g, {h.node, y.node}, *backend_, *kernel);
+        ASSERT_EQ(got.size(), 1u);
+        g.graph.output("y", y);
+        States states = g.states;
+        const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
+        expect_close(live_values(got[0], g.live), live_values(expected.at("y"), g.live), tolerance(kernel->arithmetic),
+                     fmt::format("{} of {} x {}", type->name, s.rows, s.k));
+        ++n;
+      }
+    }
+  }
+  EXPECT_EQ(n, 30);
+}
+
+TEST_F(CudaProducts, ANormOfSeveralTokensIsAKernelOfItsOwn) {
+  OpGraph g;
+  std::deque<std::vector<std::byte>> store;
+  const Value h = rms_norm(g.random({2, 256}, 1, Rows::tokens), g.random({256}), 1e-5f);
+  const Value y = linear(h, {random_weight(g, store, quant::q8_0, 8, 256)}, {});
+  const Kernel* kernel = find_kernel(*backend_, "rms_norm+linear.int8");
+  ASSERT_NE(kernel, nullptr);
+  EXPECT_TRUE(kernel->refuses({.graph = &g.graph, .nodes = {h.node, y.node}, .uses = {1}}, backend_->devices()[0]));
+}
+
 TEST_F(CudaProducts, MorePanelsThanBlocks) {
   for (const int64_t tokens : {3, 12, 32}) {
     check_matmul(quant::q8_0, {tokens, 40000, 256});

@@ -154,6 +154,28 @@ TEST(RunnerDevices, SeveralDevicesGiveTheSameNumbers) {
   }
 }
 
+TEST(RunnerDevices, ARunFollowsFromWhatTheLastOneGave) {
+  const auto backend = test_backend(1);
+  Runtime runtime(Env{}, {});
+  Memory memory;
+  Graph graph;
+  const Value x = graph.input("x", f32_type({2})), b = graph.input("b", f32_type({2}));
+  graph.output("y", add(neg(x), b));
+  Runner plan(compile(graph, devices_of(*backend)), runtime, memory);
+  plan.write("x", std::span<const float>(std::vector<float>{1, 2}));
+  plan.write("b", std::span<const float>(std::vector<float>{10, 20}));
+  plan.run({});
+  plan.write("b", std::span<const float>(std::vector<float>{30, 40}));
+  ASSERT_TRUE(plan.can_follow());
+  float chosen[2] = {};
+  plan.wait("y", plan.follow({}, "y", "x", chosen, sizeof(float)));
+  EXPECT_EQ(chosen[0], 9) << "of the run before";
+  EXPECT_EQ(chosen[1], 0) << "not asked for";
+  EXPECT_EQ(read(plan, "y"), (std::vector<float>{21, 38}));
+  EXPECT_ERROR(plan.follow({}, "z", "x", chosen, 4), "the plan has no output z");
+  EXPECT_ERROR(plan.follow({}, "y", "z", chosen, 4), "the plan has no input z");
+}
+
 TEST(RunnerDevices, FoldedValuesReachTheOtherDevice) {
   Graph graph;
   const Value c = exp(constant(graph, {0, 0}, {2})), x = graph.input("x", f32_type({2}));

@@ -280,6 +280,17 @@ TEST(Session, SomeOfSeveralBiasesIsAnError) {
   }
 }
 
+TEST(Session, AStepOfOneTokenGathersNoRow) {
+  Rig rig(tiny_model({}), Rig::exact("cpu"));
+  const auto gathers = [](const Plan& plan) {
+    return std::ranges::count_if(plan.steps,
+                                 [](const Step& step) { return step.match.node().op->name == "gather_rows"; });
+  };
+  EXPECT_EQ(gathers(rig->decode_plan()), 0);
+  rig.logits(random_ids(5, 61, 3));
+  EXPECT_EQ(gathers(*rig->last_plan()), 1) << "several tokens, of which one may be wanted";
+}
+
 TEST(Session, CountsItsMemory) {
   Rig rig(tiny_model(gpt2()));
   EXPECT_EQ(rig->memory_use().kv_cache, 0u) << "made with the first plan";

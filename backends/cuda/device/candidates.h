@@ -16,7 +16,7 @@ struct CandidateArgs {
   Extent rows = {};
   int64_t n = 0;
   int k = 1;                     // at most kMostCandidates
-  uint64_t* parts = nullptr;     // [rows, parts, k]
+  uint64_t* parts = nullptr;     // [rows, parts, k]; none where k is 1
   unsigned* arrivals = nullptr;  // [rows] zeros, and left as zeros
   float* values = nullptr;       // [rows, k]; null: nobody reads them
   int32_t* tokens = nullptr;     // [rows, k]; the same

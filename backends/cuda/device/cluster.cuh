@@ -22,6 +22,8 @@ __device__ inline unsigned rank_in_cluster() {
 }
 /// By all threads of all its blocks; what they wrote before is seen by those that have waited.
 __device__ inline void arrive_at_cluster() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
+/// The same, but what was written before need not be seen: the block is done with its mates' memory.
+__device__ inline void arrive_done_at_cluster() { asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory"); }
 __device__ inline void wait_for_cluster() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 /// What the block of that rank has where `own` is in this one.
 __device__ inline float4 load_of_mate(const float* own, unsigned rank) {

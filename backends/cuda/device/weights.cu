@@ -86,23 +86,6 @@ __global__ void indexed_matmul(const Block* weight, int64_t experts, const float
 }
 
 template <typename Block>
-__global__ void gather_rows(const Block* table, int64_t table_rows, const int32_t* ids, int64_t offset, float scale,
-                            bool accumulate, float* y, Extent rows, int64_t blocks) {
-  // A large block's elements are written by as many threads as it has runs of 32, each of which decodes it.
-  constexpr int kElems = static_cast<int>(Block::kElems), kShares = kElems > 32 ? kElems / 32 : 1;
-  const int64_t n = rows_of(rows) * blocks * kShares;
-  for (int64_t i = thread_index(); i < n; i += n_threads()) {
-    const int64_t block = i / kShares, row = ids[block / blocks] + offset;
-    float w[kElems] = {};
-    if (row >= 0 && row < table_rows) table[row * blocks + block % blocks].decode(w);
-    float* to = y + block * kElems;
-    constexpr int kRun = kElems / kShares;
-    const int first = static_cast<int>(i % kShares) * kRun;
-    for (int e = first; e < first + kRun; ++e) to[e] = w[e] * scale + (accumulate ? to[e] : 0.0f);
-  }
-}
-
-template <typename Block>
 __global__ void append_pages(Block* cache, int64_t pages, int64_t heads, int64_t page, int64_t blocks,
                              const float* rows, const int32_t* slots, Extent tokens) {
   const int64_t n = rows_of(tokens) * heads * blocks;
@@ -178,15 +161,6 @@ void launch_indexed_matmul(uint32_t type, const void* weight, int64_t experts, c
   with_block(type, [&]<typename Block>(Block) {
     indexed_matmul<<<blocks_for(tokens.capacity * picks * n * 32), kThreads, 0, stream>>>(
         static_cast<const Block*>(weight), experts, x, x_by_pick, ids, y, tokens, picks, n, k);
-  });
-}
-
-void launch_gather_rows(uint32_t type, const void* table, int64_t table_rows, const int32_t* ids, int64_t offset,
-                        float scale, bool accumulate, float* y, Extent rows, int64_t columns, cudaStream_t stream) {
-  with_block(type, [&]<typename Block>(Block) {
-    const int64_t blocks = columns / static_cast<int64_t>(Block::kElems);
-    gather_rows<<<blocks_for(rows.capacity * columns / 32), kThreads, 0, stream>>>(
-        static_cast<const Block*>(table), table_rows, ids, offset, scale, accumulate, y, rows, blocks);
   });
 }
 

@@ -25,9 +25,6 @@ void launch_matmul(uint32_t type, const void* weight, const float* x, float* y, 
 void launch_indexed_matmul(uint32_t type, const void* weight, int64_t experts, const float* x, bool x_by_pick,
                            const int32_t* ids, float* y, Extent tokens, int64_t picks, int64_t n, int64_t k,
                            cudaStream_t stream);
-/// y[i] = scale * table[ids[i] + offset] (+ y[i], if `accumulate`); a zero row where the id is out of range.
-void launch_gather_rows(uint32_t type, const void* table, int64_t table_rows, const int32_t* ids, int64_t offset,
-                        float scale, bool accumulate, float* y, Extent rows, int64_t columns, cudaStream_t stream);
 
 /// Paged caches [pages, heads, page, d]: ops/state.h.
 void launch_append_pages(uint32_t type, void* cache, int64_t pages, int64_t heads, int64_t page, int64_t d,
