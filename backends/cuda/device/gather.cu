@@ -1,5 +1,5 @@
 // A thread makes a run of a row: a group of a large block, else a block, whose elements stay in registers. One row is
-// bound by latency, an id and then its bytes, while the next kernel asks for its weights; many rows by memory.
+// bound by latency, an id and then its bytes; many rows by memory.
 #include "backends/cuda/device/gather.h"
 
 #include "backends/cuda/device/blocks.cuh"
@@ -50,7 +50,7 @@ template <typename Block>
 __global__ void __launch_bounds__(kGatherThreads) gather(const __grid_constant__ GatherArgs a) {
   constexpr int kElems = static_cast<int>(Block::kElems), kRun = run_of<Block>();
   constexpr unsigned kRuns = kElems / kRun;
-  begin_after_previous();
+  wait_for_previous();  // and the next kernel's blocks come when this one's are gone: gemv.cu's stay apart, one an SM
   const int64_t live = rows_of(a.rows);
   const bool adds = a.more.data != nullptr;
   const auto runs = static_cast<unsigned>(a.columns / kRun);
