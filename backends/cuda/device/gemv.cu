@@ -16,6 +16,7 @@ namespace weft::cuda {
 namespace {
 
 constexpr unsigned kWarps = 16;        // of a block, at most
+constexpr unsigned kFewestWarps = 4;   // that norm a row
 constexpr unsigned kRingBytes = 4700;  // of a warp: 73 KiB a block, so that two of them and their activations fit
 
 /// How a chunk of a row stands in the ring: its planes one after the other, each from a multiple of 16 bytes on. What a
@@ -199,7 +200,7 @@ size_t shared_bytes(unsigned warps, size_t activations) {
 template <typename Row>
 unsigned warps_for(size_t activations) {
   const size_t room = shared_memory_limit();
-  for (unsigned warps = kWarps; warps >= 4; warps /= 2) {
+  for (unsigned warps = kWarps; warps >= kFewestWarps; warps /= 2) {
     if (shared_bytes<Row>(warps, activations) <= room) return warps;
   }
   return 0;
@@ -217,11 +218,12 @@ void launch_grid(const GemvArgs& a, cudaStream_t stream) {
     blocks.starts[i] = plane_starts<Row>(a.weights.block[i], n_blocks);
   }
   const size_t activations = M == 1 ? activation_bytes<Row>(k) : 0;
-  const unsigned warps = warps_for<Row>(activations);
+  // A block an SM, with a few rows each or none: fewer blocks would stand two on an SM, and with them all that follow.
+  const auto grid = static_cast<unsigned>(sm_count());
+  const int64_t each = (n_out + grid - 1) / grid, most = warps_for<Row>(activations), rounds = (each + most - 1) / most;
+  const auto warps = static_cast<unsigned>(std::max<int64_t>((each + rounds - 1) / rounds, kFewestWarps));
   const size_t shared = shared_bytes<Row>(warps, activations);
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  const int64_t wanted = (n_out + warps - 1) / warps;
-  const auto grid = static_cast<unsigned>(std::min<int64_t>(wanted, sm_count()));
   launch_dependent(kernel, dim3(grid), dim3(warps * 32), LaunchShared{shared, cudaSharedmemCarveoutMaxShared}, stream,
                    a, blocks);
 }
