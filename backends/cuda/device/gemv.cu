@@ -16,7 +16,7 @@ namespace weft::cuda {
 namespace {
 
 constexpr unsigned kWarps = 16;        // of a block, at most
-constexpr unsigned kFewestWarps = 4;   // that norm a row
+constexpr unsigned kFewestWarps = 4;   // so that a row is normed in a few turns
 constexpr unsigned kRingBytes = 4700;  // of a warp: 73 KiB a block, so that two of them and their activations fit
 
 /// How a chunk of a row stands in the ring: its planes one after the other, each from a multiple of 16 bytes on. What a
@@ -210,6 +210,7 @@ template <typename Row, int M, bool kGated>
 void launch_grid(const GemvArgs& a, cudaStream_t stream) {
   const auto kernel = gemv<Row, M, kGated>;
   const int64_t k = a.weights.k, n_out = a.weights.rows() / (kGated ? 2 : 1);
+  if (n_out == 0) return;
   Blocks<Row> blocks;
   for (int i = 0; i < kMaxBlocks; ++i) {
     blocks.begin[i] = static_cast<unsigned>(i < a.weights.n_blocks ? a.weights.begin[i] : a.weights.rows());
