@@ -7,7 +7,6 @@
 #include "backends/cuda/products.h"
 #include "backends/cuda/steps.h"
 #include "ops/layer_norm.h"
-#include "ops/quant/planes.h"
 #include "ops/rms_norm.h"
 #include "ops/vector_matmul.h"
 
@@ -84,9 +83,7 @@ Kernel normed_linear(Norm norm, Products products) {
         if (auto reason = refuses_bias(linear, Linear::kWeight, Linear::kBias)) return reason;
         return refuses_weights(linear, {Linear::kWeight}, products);
       },
-      .layout = [products](const Match&, size_t node, size_t slot, const TensorType& type) -> const Layout* {
-        return node == 1 && slot == Linear::kWeight && !reads_f32(products) ? quant::planes(type) : nullptr;
-      },
+      .layout = layout_of(products, {Linear::kWeight}, 1),
       .workspace = nullptr,
       .prepare = [norm, products](const Call& call, Steps& steps) { prepare_normed<Op>(norm, products, call, steps); }};
 }

@@ -66,11 +66,11 @@ int launches_of(Products products) {
 }
 
 std::function<const Layout*(const Match&, size_t, size_t, const TensorType&)> layout_of(
-    Products products, std::initializer_list<size_t> slots) {
+    Products products, std::initializer_list<size_t> slots, size_t of_node) {
   if (reads_f32(products)) return nullptr;
-  return [slots = std::vector<size_t>(slots)](const Match&, size_t node, size_t slot,
-                                              const TensorType& type) -> const Layout* {
-    const bool multiplies = node == 0 && std::ranges::find(slots, slot) != slots.end();
+  return [slots = std::vector<size_t>(slots), of_node](const Match&, size_t node, size_t slot,
+                                                       const TensorType& type) -> const Layout* {
+    const bool multiplies = node == of_node && std::ranges::find(slots, slot) != slots.end();
     return multiplies ? quant::planes(type) : nullptr;
   };
 }

@@ -31,9 +31,9 @@ std::string kernel_name(std::string_view ops, Products products);
 Arithmetic arithmetic_of(Products products);
 /// Of a projection: the form of its activations, the product, what becomes of that.
 int launches_of(Products products);
-/// The layouts of the weights in these slots of the first node.
+/// The layouts of the weights in these slots of a node of the match.
 std::function<const Layout*(const Match&, size_t, size_t, const TensorType&)> layout_of(
-    Products products, std::initializer_list<size_t> slots);
+    Products products, std::initializer_list<size_t> slots, size_t of_node = 0);
 /// Why a kernel cannot multiply by the weights of these slots of the first node, if it cannot.
 std::optional<std::string> refuses_weights(const Match& match, std::initializer_list<size_t> slots, Products products);
 

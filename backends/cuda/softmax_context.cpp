@@ -10,7 +10,6 @@
 #include "backends/cuda/products.h"
 #include "backends/cuda/steps.h"
 #include "ops/quant/f16.h"
-#include "ops/quant/planes.h"
 #include "ops/quant/q8_0.h"
 #include "ops/vector_matmul.h"
 
@@ -170,9 +169,7 @@ Kernel decode_attention_matmul() {
         }
         return refuses_decode(match, device);
       },
-      .layout = [](const Match&, size_t node, size_t slot, const TensorType& type) -> const Layout* {
-        return node == 1 && slot == kWeight ? quant::planes(type) : nullptr;
-      },
+      .layout = layout_of(kSkinny, {kWeight}, 1),
       .workspace = [form_bytes](const Match& match) { return form_bytes(match) + workspace(Way::decode, match); },
       .prepare =
           [form_bytes, columns](const Call& call, Steps& steps) {
