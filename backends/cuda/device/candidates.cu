@@ -159,13 +159,6 @@ __global__ void __launch_bounds__(kSorted / 2) several(const __grid_constant__ C
 /// Where several are wanted.
 unsigned parts_of(int64_t n) { return static_cast<unsigned>((n + kSorted - 1) / kSorted); }
 
-unsigned cluster_of_row() {
-  int device = 0, major = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  return major >= 9 ? kOneCluster : 1;
-}
-
 }  // namespace
 
 size_t candidate_parts_bytes(int64_t rows, int64_t n, int64_t k) {
@@ -175,7 +168,7 @@ size_t candidate_parts_bytes(int64_t rows, int64_t n, int64_t k) {
 void launch_candidates(const CandidateArgs& a, cudaStream_t stream) {
   const auto rows = static_cast<unsigned>(a.rows.capacity);
   if (a.k == 1) {
-    const unsigned blocks = cluster_of_row();
+    const unsigned blocks = capability_major() >= 9 ? kOneCluster : 1;
     launch_dependent(largest, dim3(blocks, rows), dim3(kOneThreads), LaunchShared{0, -1, blocks}, stream, a);
   } else {
     launch_dependent(several, dim3(parts_of(a.n), rows), dim3(kSorted / 2), 0, stream, a);

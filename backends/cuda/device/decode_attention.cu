@@ -440,10 +440,7 @@ int groups_of(int n_head, int n_kv_head) { return n_kv_head * ((n_head / n_kv_he
 }  // namespace
 
 bool decode_reads(uint32_t cache_type, int64_t d, int64_t page) {
-  int device = 0, major = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  return major >= 8 && page % kTile == 0 && with_form(cache_type, d, [](auto, auto, auto) {});
+  return capability_major() >= 8 && page % kTile == 0 && with_form(cache_type, d, [](auto, auto, auto) {});
 }
 
 int decode_splits(int64_t tokens, int n_head, int n_kv_head, int64_t most_keys) {

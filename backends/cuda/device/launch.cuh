@@ -31,6 +31,14 @@ inline int sm_count() {
   return sms;
 }
 
+/// The major part of its compute capability.
+inline int capability_major() {
+  int device = 0, major = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  return major;
+}
+
 /// Bytes of shared memory that a block may have.
 inline size_t shared_memory_limit() {
   int device = 0, bytes = 48 << 10;

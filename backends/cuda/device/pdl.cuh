@@ -7,6 +7,8 @@
 
 #include <utility>
 
+#include "backends/cuda/device/launch.cuh"
+
 namespace weft::cuda {
 
 /// Lets the next kernel start. What it may read before its own wait is weights only.
@@ -57,10 +59,7 @@ void launch_dependent(void (*kernel)(Parameters...), dim3 grid, dim3 block, Laun
   config.dynamicSmemBytes = shared.bytes;
   config.stream = stream;
   config.attrs = attributes;
-  int device = 0, major = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  if (major >= 9) {
+  if (capability_major() >= 9) {
     cudaLaunchAttribute& attribute = attributes[n_attributes++];
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
