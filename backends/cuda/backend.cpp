@@ -9,6 +9,7 @@
 #include "backends/cuda/check.h"
 #include "backends/cuda/cuda.h"
 #include "backends/cuda/device/attention.h"
+#include "backends/cuda/device/read.h"
 #include "backends/cuda/device/staged.h"
 #include "backends/cuda/device/turn.h"
 #include "backends/cuda/half_copies.h"
@@ -33,8 +34,8 @@ int attribute(cudaDeviceAttr which, int device) {
 
 class CudaDevice {
  public:
+  /// `index`: among CUDA's devices. Selected by the caller.
   CudaDevice(int index, size_t memory_limit) : index_(index) {
-    select();
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, index), "asking for a device's properties");
     size_t free = 0, total = 0;
@@ -63,7 +64,7 @@ class CudaDevice {
             .link_latency_us = 10};
   }
   ~CudaDevice() {
-    select();
+    enter();
     cudaFreeHost(staging_);
     cudaFree(scratch_.arrivals);
     cudaFree(scratch_.partial);
@@ -74,6 +75,8 @@ class CudaDevice {
   CudaDevice& operator=(const CudaDevice&) = delete;
 
   void select() const { check(cudaSetDevice(index_), "choosing a device"); }
+  /// The same where nothing can be done about a failure.
+  void enter() const noexcept { cudaSetDevice(index_); }
   cudaStream_t stream() const { return stream_; }
   const Scratch& scratch() const { return scratch_; }
   void wait() const { check(cudaStreamSynchronize(stream_), "waiting for a device"); }
@@ -171,8 +174,17 @@ class CudaDevice {
 
 class CudaBackend : public Backend {
  public:
+  /// The first n devices of CUDA's that this build has code for; one at least, or throws Error.
   CudaBackend(int n_devices, const CudaOptions& options) {
-    for (int i = 0; i < n_devices; ++i) infos_.push_back(devices_.emplace_back(i, options.memory_limit).info);
+    std::string refused;
+    for (int i = 0; i < n_devices; ++i) {
+      check(cudaSetDevice(i), "choosing a device");
+      if (has_code()) infos_.push_back(devices_.emplace_back(i, options.memory_limit).info);
+      else
+        refused += fmt::format("{}{}.{}", refused.empty() ? "" : ", ", attribute(cudaDevAttrComputeCapabilityMajor, i),
+                               attribute(cudaDevAttrComputeCapabilityMinor, i));
+    }
+    require(!devices_.empty(), "cuda: this build has no code for GPUs of compute capability {}", refused);
   }
 
   std::string_view name() const override { return "cuda"; }
@@ -190,7 +202,7 @@ class CudaBackend : public Backend {
     return {*this, device, static_cast<std::byte*>(data), bytes};
   }
   void release(int device, std::byte* data, size_t bytes) noexcept override {
-    cudaSetDevice(device);
+    at(device).enter();
     cudaFree(data);  // waits for what uses it
     at(device).gave(bytes);
     at(device).copies.forget(data);

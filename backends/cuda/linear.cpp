@@ -77,7 +77,7 @@ Kernel normed_linear(Norm norm, Products products) {
       .refuses = [products](const Match& match, const DeviceInfo&) -> std::optional<std::string> {
         const TensorType x = match.type(Op::kX);
         if (x.shape.rank() != 2 || x.shape[0] != 1) return "several tokens' products do not make their activations";
-        const int64_t most = reads_f32(products) ? kGemvOwnRow : kInt8OwnRow;
+        const int64_t most = own_row(products);
         if (x.shape[1] > most) return fmt::format("rows are longer than {}", most);
         const Match linear = linear_of(match);
         if (auto reason = refuses_bias(linear, Linear::kWeight, Linear::kBias)) return reason;

@@ -21,7 +21,8 @@ constexpr int64_t kFewest = 4;
 /// The f16 copy of a weight is made a panel of rows at a time.
 constexpr size_t kPanelBytes = size_t{256} << 20;
 
-int64_t panel_rows(int64_t k) { return std::max<int64_t>(256, static_cast<int64_t>(kPanelBytes) / (2 * k)); }
+/// Whole runs of 16 bytes of sums, as cuBLASLt wants them.
+int64_t panel_rows(int64_t k) { return std::max<int64_t>(256, static_cast<int64_t>(kPanelBytes) / (2 * k) / 64 * 64); }
 
 /// The weight as f16, if it is that or has a copy.
 const void* half_of(const Tensor& weight, Steps& steps) {
@@ -49,6 +50,20 @@ Arithmetic arithmetic_of(Products products) {
       break;
   }
   return Arithmetic::f32;
+}
+
+int64_t own_row(Products products) {
+  switch (products) {
+    case Products::int8:
+      return kInt8OwnRow;
+    case Products::skinny:
+      return kHalfOwnRow;
+    case Products::f32:
+    case Products::gemv:
+    case Products::half:
+      break;
+  }
+  return kGemvOwnRow;
 }
 
 int launches_of(Products products) {
@@ -135,8 +150,7 @@ Activations Activations::make(Products products, std::byte* memory, NormArgs nor
   const int64_t tokens = norm.tokens.capacity;
   const bool passes = norm.norm == Norm::none && norm.residual == nullptr && norm.bias == nullptr;
   if (passes && reads_f32(products)) return {.x = norm.x};
-  if (is_few(products) && tokens == 1 && norm.d <= (reads_f32(products) ? kGemvOwnRow : kInt8OwnRow))
-    return {.prologue = norm};
+  if (is_few(products) && tokens == 1 && norm.d <= own_row(products)) return {.prologue = norm};
   Activations made{.x = norm.out};
   if (products == Products::skinny) norm.fragments = made.fragments = FragmentRows::at(memory, tokens, norm.d);
   if (products == Products::half) norm.f16 = made.f16 = F16Rows::at(memory, tokens, norm.d);
@@ -195,11 +209,18 @@ std::vector<GemvArgs> Projection::launches(const Activations& x, Extent tokens, 
                                                .arrivals = scratch.arrivals});
     args.weights.k = k_;
     args.weights.type = weights_[i].type.dtype->id;
-    for (size_t b = 0; b < i; ++b) args.y += weights_[b].dim(0);
+    int64_t first = 0;
+    for (size_t b = 0; b < i; ++b) first += weights_[b].dim(0);
+    args.y += first;
+    const auto move = [first](const float*& term) { term = term != nullptr ? term + first : nullptr; };
+    for (const float*& term : args.residual.shared) move(term);
+    for (const float*& term : args.residual.bias) move(term);
+    move(args.residual.plain);
     for (; i < end; ++i) {
       const int n = args.weights.n_blocks++;
       args.weights.block[n] = weights_[i].data;
       args.weights.bias[n] = biases_[i];
+      args.weights.has_bias |= biases_[i] != nullptr;
       args.weights.begin[n + 1] = args.weights.begin[n] + weights_[i].dim(0);
     }
   }

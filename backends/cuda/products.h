@@ -21,6 +21,9 @@ enum class Products : uint8_t {
   half,    // many tokens, f16 activations and weights, by cuBLASLt
 };
 
+/// The longest row of one token's activations that a product makes itself.
+int64_t own_row(Products products);
+
 /// The most tokens of gemv.
 constexpr int64_t kFewTokens = 16;
 

@@ -127,13 +127,33 @@ struct Gathered {
   }
 };
 
-/// Key or value head `kv_head` of token t, which is at `head`, made and kept in the cache, by a warp. Out of line: all
-/// who make it write the same bits.
-template <typename Block>
-__device__ __noinline__ void make_kept(const AttentionArgs& a, int64_t t, int kv_head, bool is_k,
-                                       const float2* rotations, bool keeps, float* head) {
-  make_head(a, t, a.n_head + (is_k ? 0 : a.n_kv_head) + kv_head, head, head, [&](int p) { return rotations[p]; });
-  if (keeps) keep_head<Block>(a, t, kv_head, is_k, head);
+/// Key or value head `kv_head` of token t, as a warp has it made, by way of `row` [kD]: to `stored`, and to the cache
+/// if `keeps`.
+template <int kD, typename Block>
+__device__ void keep(const AttentionArgs& a, const WarpHead<kD>& head, float* row, Block* stored, Block* kept) {
+  constexpr unsigned kElems = Block::kElems;
+  head.write(a, [&](unsigned i, float v) { row[i] = v; });
+  __syncwarp();
+#pragma unroll
+  for (unsigned b = threadIdx.x % 32; b < kD / kElems; b += 32) {
+    Block block;
+    block.encode(row + b * kElems);
+    stored[b] = block;
+    if (kept != nullptr) kept[b] = block;
+  }
+}
+
+/// The same of a token before this one in its sequence, which is rare. All who make it write the same bits.
+template <int kD, typename Block>
+__device__ __noinline__ void keep_mate(const AttentionArgs& a, int64_t t, int kv_head, bool is_k, float* row,
+                                       Block* stored) {
+  const int number = a.n_head + (is_k ? 0 : a.n_kv_head) + kv_head;
+  typename WarpHead<kD>::Rotations rotations;
+  WarpHead<kD>::rotations_of(a, t, rotations);
+  WarpHead<kD> head;
+  head.read(a, heads_of(a, t) + static_cast<int64_t>(number) * kD);
+  head.make(a, t, number, rotations);
+  keep<kD, Block>(a, head, row, stored, kept_row<Block>(a, t, kv_head, is_k));
 }
 
 /// Blocks: [kv head and eight of its query heads, token, part of the keys].
@@ -142,10 +162,10 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
   using F = Form<kD, Block>;
   using Element = typename F::Element;
   constexpr unsigned kStep = F::kWarps * kTile;
-  extern __shared__ __align__(16) unsigned char memory[];  // rings, then the warps' sums of values
-  __shared__ __align__(16) float raw[kHeads + 2][kD];      // queries, then the key and value of the one token
-  __shared__ float2 rotations[kD / 2];
-  __shared__ __align__(16) Block stored[2][F::kRowBlocks];  // the same as they are cached
+  extern __shared__ __align__(16) unsigned char memory[];    // rings, then the warps' sums of values
+  __shared__ __align__(16) Element queries[kHeads][kD + 8];  // no two heads in one bank
+  __shared__ __align__(16) float own[2][kD];                 // the key and value of the one token
+  __shared__ __align__(16) Block stored[2][F::kRowBlocks];   // the same as they are cached
   __shared__ Seen warps_saw[F::kWarps][kHeads];
   __shared__ bool is_last;
   const int64_t t = blockIdx.y;
@@ -180,12 +200,8 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
     __pipeline_commit();
   };
 
-  const auto rotate = [&](int64_t of) { make_rotations(a, of, rotations); };
-  /// A head of token `of` as qkv has it, by the whole block's threads: four columns from i on.
-  const auto copy_four = [&](int64_t of, int number, int i, float* to) {
-    *reinterpret_cast<float4*>(to + i) =
-        *reinterpret_cast<const float4*>(heads_of(a, of) + static_cast<int64_t>(number) * kD + i);
-  };
+  typename WarpHead<kD>::Rotations rotations;
+  if (a.appends && a.rope_factors == nullptr) WarpHead<kD>::rotations_of(a, t, rotations);
   // Keys of steps before this one may be asked for already; the token's own comes from `stored`. Those of tokens before
   // it in its sequence, which stand before it here, are rare: all blocks that read one write it.
   int64_t first_mate = t;
@@ -197,13 +213,7 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
   for (int64_t of = first_mate; of < t; ++of) {
     const int64_t at = a.positions[of];
     if (at < part.first || at >= part.last) continue;
-    if (a.rotary != 0) rotate(of);
-    for (int i = static_cast<int>(tid); i < 2 * kD / 4; i += F::kWarps * 32) {
-      const int is_v = i / (kD / 4);
-      copy_four(of, a.n_head + is_v * a.n_kv_head + kv_head, i % (kD / 4) * 4, raw[kHeads + is_v]);
-    }
-    __syncthreads();
-    if (warp < 2) make_kept<Block>(a, of, kv_head, warp == 0, rotations, true, raw[kHeads + warp]);
+    if (warp < 2) keep_mate<kD, Block>(a, of, kv_head, warp == 0, own[warp], stored[warp]);
     __threadfence();
     __syncthreads();
   }
@@ -212,41 +222,44 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
   for (unsigned s = 0; s < F::kStages; ++s) fetch(s, j + s * kStep, row_of(j + s * kStep));
   int64_t ahead = row_of(j + F::kStages * kStep);
   bool patches = false;
-  float(*const queries)[kD] = raw;
+  const auto put_query = [&](unsigned head, unsigned i, float v) { queries[head][i] = Element(v * a.scale); };
   if (a.appends) {
-    if (a.rotary != 0 && a.rope_factors == nullptr) rotate(t);
-    begin_after_previous();
-    if (a.rotary != 0 && a.rope_factors != nullptr) rotate(t);
     const bool has_own = split == part.n_splits - 1;
     const int n_made = heads + (has_own ? 2 : 0);
-    /// Of the i-th that this block makes: its number in the row of qkv, and where it goes.
-    const auto number = [&](int i) {
-      return i < heads ? first_head + i : a.n_head + (i - heads) * a.n_kv_head + kv_head;
-    };
-    const auto place = [&](int i) { return raw[i < heads ? i : kHeads + i - heads]; };
-    for (int i = static_cast<int>(tid); i < n_made * (kD / 4); i += F::kWarps * 32) {
-      const int head = i / (kD / 4);
-      copy_four(t, number(head), i % (kD / 4) * 4, place(head));
-    }
-    __syncthreads();
-    for (int i = static_cast<int>(warp); i < n_made; i += F::kWarps) {
-      float* head = place(i);
-      if (i < heads) {
-        make_head(a, t, number(i), head, head, [&](int p) { return rotations[p]; });
-        continue;
-      }
-      make_kept<Block>(a, t, kv_head, i == heads, rotations, group == 0, head);
-      for (unsigned b = lane; b < F::kRowBlocks; b += 32) stored[i - heads][b].encode(head + b * Block::kElems);
-    }
     if (has_own && part.last > part.first) {
       const int64_t slot = a.slots[t];
       const unsigned position = part.last - 1, in_table = position / page;
       patches = static_cast<int>(position) == a.positions[t] && slot >= 0 && slot < a.pages * a.page &&
                 int64_t{table[in_table]} * page + (position - in_table * page) == slot;
     }
+    begin_after_previous();
+    if (a.rope_factors != nullptr) WarpHead<kD>::rotations_of(a, t, rotations);
+    /// Of the i-th that this block makes: its number in the row of qkv.
+    const auto number = [&](int i) {
+      return i < heads ? first_head + i : a.n_head + (i - heads) * a.n_kv_head + kv_head;
+    };
+    constexpr unsigned kEach = (kHeads + 2 + F::kWarps - 1) / F::kWarps;  // of a warp: asked for together
+    WarpHead<kD> made[kEach];
+#pragma unroll
+    for (unsigned n = 0; n < kEach; ++n) {
+      const int i = static_cast<int>(warp + n * F::kWarps);
+      if (i < n_made) made[n].read(a, heads_of(a, t) + static_cast<int64_t>(number(i)) * kD);
+    }
+#pragma unroll
+    for (unsigned n = 0; n < kEach; ++n) {
+      const int i = static_cast<int>(warp + n * F::kWarps), is_v = i - heads;
+      if (i >= n_made) continue;
+      made[n].make(a, t, number(i), rotations);
+      if (i < heads) {
+        made[n].write(a, [&](unsigned e, float v) { put_query(static_cast<unsigned>(i), e, v); });
+      } else {
+        keep<kD, Block>(a, made[n], own[is_v], stored[is_v],
+                        group == 0 ? kept_row<Block>(a, t, kv_head, is_v == 0) : nullptr);
+      }
+    }
   } else {
     for (unsigned i = tid; i < static_cast<unsigned>(heads) * kD; i += F::kWarps * 32) {
-      queries[i / kD][i % kD] = a.queries[(t * a.n_head + first_head) * kD + i];
+      put_query(i / kD, i % kD, a.queries[(t * a.n_head + first_head) * kD + i]);
     }
   }
   __syncthreads();
@@ -256,8 +269,8 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int head = static_cast<int>(lane / 4);
-      const float* from = &queries[head][k * 16 + i * 8 + lane % 4 * 2];
-      query[k][i] = head < heads ? pack<Element>(from[0] * a.scale, from[1] * a.scale) : 0;
+      const Element* from = &queries[head][k * 16 + i * 8 + lane % 4 * 2];
+      query[k][i] = head < heads ? *reinterpret_cast<const uint32_t*>(from) : 0;
     }
   }
   const bool adjusts = a.softcap > 0 || a.alibi;

@@ -32,8 +32,10 @@ struct Terms {
 template <bool kGated>
 __device__ Terms terms_of(const GemvArgs& a, int64_t t, int64_t row) {
   Terms terms;
-  terms.bias = biased(a.weights, row, 0);
-  if (kGated) terms.gate_bias = biased(a.weights, row + a.weights.begin[a.weights.n_blocks] / 2, 0);
+  if (a.weights.has_bias) {
+    terms.bias = biased(a.weights, row, 0);
+    if (kGated) terms.gate_bias = biased(a.weights, row + a.weights.begin[a.weights.n_blocks] / 2, 0);
+  }
   if (a.adds) terms.residual = residual_of(a.residual, t, row, a.y_stride);
   return terms;
 }

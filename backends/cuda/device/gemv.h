@@ -16,6 +16,7 @@ struct GemvWeights {
   const float* bias[kMaxBlocks] = {};  // of each block's rows, or null
   int64_t begin[kMaxBlocks + 1] = {};
   int n_blocks = 0;
+  bool has_bias = false;  // any
   int64_t k = 0;
   uint32_t type = 0;  // TypeTraits::id
 
@@ -64,9 +65,9 @@ inline GemvArgs tokens_from(const GemvArgs& args, int64_t t, int64_t n) {
 /// Plain weights by f32 activations, kGemvTokens at a time; and quantized ones, in the types and layouts of skinny.h,
 /// by one token's activations in 8 bits.
 bool gemv_reads(uint32_t type, int64_t k);
-/// The longest row that every block of a product of one token norms for itself: it has room in every GPU's shared
-/// memory.
-constexpr int64_t kGemvOwnRow = 8 * 1024, kInt8OwnRow = 16 * 1024;
+/// The longest row that every block of a product of one token norms for itself, in f32, f16 or 8 bits: it has room in
+/// every GPU's shared memory.
+constexpr int64_t kGemvOwnRow = 8 * 1024, kHalfOwnRow = 16 * 1024, kInt8OwnRow = 30 * 1024;
 void launch_gemv(const GemvArgs& args, cudaStream_t stream);
 
 }  // namespace weft::cuda

@@ -22,11 +22,15 @@ __global__ void read(uint4* memory, int64_t n) {
 }  // namespace
 
 void launch_read(void* memory, size_t bytes, cudaStream_t stream) {
-  int device = 0, sms = 1;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
-  read<<<static_cast<unsigned>(sms) * 8, kThreads, 0, stream>>>(static_cast<uint4*>(memory),
-                                                                static_cast<int64_t>(bytes / 16));
+  read<<<static_cast<unsigned>(sm_count()) * 8, kThreads, 0, stream>>>(static_cast<uint4*>(memory),
+                                                                       static_cast<int64_t>(bytes / 16));
+}
+
+bool has_code() {
+  cudaFuncAttributes attributes{};
+  const bool found = cudaFuncGetAttributes(&attributes, read) == cudaSuccess;
+  cudaGetLastError();
+  return found;
 }
 
 }  // namespace weft::cuda

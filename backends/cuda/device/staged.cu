@@ -363,13 +363,6 @@ __global__ void __launch_bounds__(kThreadsEach, kResident)
 #endif
 }
 
-int attribute(cudaDeviceAttr which) {
-  int device = 0, value = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&value, which, device);
-  return value;
-}
-
 template <typename F, typename S>
 bool make_maps(const GemvWeights& w, unsigned box_rows, Maps<F>& maps) {
   const int64_t row_blocks = w.k / (F::kUnit * F::kUnitsPerBlock);
@@ -456,7 +449,7 @@ size_t staged_scratch() {
 namespace {
 
 bool launch(const GemvArgs& a, bool launches, cudaStream_t stream) {
-  if (attribute(cudaDevAttrComputeCapabilityMajor) < 9 || a.weights.k % kPanel != 0) return false;
+  if (capability_major() < 9 || a.weights.k % kPanel != 0) return false;
   if (a.fragments.x == nullptr || a.tokens.capacity > kStagedTokens) return false;
   bool launched = false;
   const auto with_tiles = [&]<typename F, int kN>(F, std::integral_constant<int, kN>) {
