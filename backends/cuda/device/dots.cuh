@@ -56,7 +56,7 @@ struct Q8Row {
     const unsigned four = 15u << (threadIdx.x % 32 / 4 * 4);
     largest = fmaxf(largest, __shfl_xor_sync(four, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(four, largest, 2));
-    const float scale = largest / 127.0f, inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+    const float scale = largest * (1.0f / 127.0f), inverse = largest != 0.0f ? __fdividef(127.0f, largest) : 0.0f;
     constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded, and is its lowest byte
     int codes[2], total = 0;
 #pragma unroll

@@ -27,7 +27,8 @@ __device__ inline void put_fragment(const FragmentRows& to, int64_t padded, int6
 
 /// Row t of y = norm(x + residual + bias) by all threads of the block: write(column, y) for every run of kRun columns,
 /// y being float[kRun]. a.sum and a.out are written if `keeps`. a.d: a multiple of kRun, kRun of 4. The first kTurns
-/// runs of a thread stay in registers, others are read again.
+/// runs of a thread stay in registers, others are read again; with one, `write` stands in the code once, and a run is
+/// asked for while the one before it is used.
 /// Without kNorms a.norm is none.
 template <int kRun, int kTurns, bool kNorms = true, typename Write>
 __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) {
@@ -70,6 +71,22 @@ __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) 
   if (kNorms && a.norm != Norm::none && threadIdx.x * kRun < d)
     read_scales(threadIdx.x * kRun, first_gamma, first_beta);
   const auto each = [&](auto use) {
+    if constexpr (kTurns == 1) {
+      Run v;
+#pragma unroll
+      for (int c = 0; c < kRun; ++c) v[c] = held[0][c];
+#pragma unroll 1
+      for (unsigned i = threadIdx.x * kRun; i < d;) {
+        const unsigned after = i + step;
+        Run next;
+        if (after < d) read_sum(after, next);
+        use(i, v);
+        i = after;
+#pragma unroll
+        for (int c = 0; c < kRun; ++c) v[c] = next[c];
+      }
+      return;
+    }
 #pragma unroll
     for (unsigned h = 0; h < kTurns; ++h) {
       const unsigned i = h * step + threadIdx.x * kRun;
