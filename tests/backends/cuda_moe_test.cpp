@@ -192,10 +192,53 @@ TEST_F(CudaMoe, ManyRowsAndPicks) {
   }
 }
 
+// Picks by expert, in tiles that fill and that do not.
+TEST_F(CudaMoe, GroupedExpertsOfEveryFormat) {
+  int n_types = 0;
+  for (const TypeTraits* type : quant::kAllTypes) {
+    if (!type->encode) continue;
+    int n = 0;
+    for (const Case& c : {Case{.size = {66, 66, 256, 512}, .ids = {0, 2, 3}, .spread = true, .n_experts = 7},
+                          Case{.size = {150, 131, 768, 256}, .ids = {1, 3}, .spread = true, .n_experts = 4},
+                          Case{.size = {30, 30, 96, 160}, .ids = {3, 0, 4}, .biases = true},
+                          Case{.size = {70, 70, 40, 72}, .ids = {0}, .spread = true}}) {
+      const auto e = static_cast<int64_t>(type->block_elems);
+      if (c.size.d % e != 0 || c.size.f % e != 0) continue;
+      n += check_experts("half", *type, *type, c, tolerance(Arithmetic::half));
+    }
+    n_types += n > 0;
+  }
+  EXPECT_EQ(n_types, 13) << "f16, bf16, q4_0 to q8_0, q4_K to q6_K, iq4_nl, iq4_xs, mxfp4";
+  EXPECT_TRUE(check_experts("half", quant::q4_K, quant::q6_K,
+                            {.size = {80, 80, 512, 256}, .ids = {4, 1}, .spread = true}, tolerance(Arithmetic::half)));
+  EXPECT_TRUE(check_experts("half", quant::f16, quant::q8_0, {.size = {80, 80, 512, 288}, .ids = {4}, .spread = true},
+                            tolerance(Arithmetic::half)));
+}
+
+// All tokens at the same experts, picks out of range, more experts than the sorting block has threads.
+TEST_F(CudaMoe, GroupedExpertsPickedByAllAndByNone) {
+  for (const Activation activation : {Activation::gated_silu, Activation::gated_swiglu_clamped,
+                                      Activation::gated_gelu_tanh, Activation::gated_relu}) {
+    for (const bool biases : {false, true}) {
+      for (const std::vector<int32_t>& ids : {std::vector<int32_t>{2}, {3, 9, 0}, {-1, 4}, {2, 2, 2, 2}}) {
+        EXPECT_TRUE(check_experts("half", quant::q8_0, quant::mxfp4,
+                                  {.size = {100, 97, 64, 96}, .ids = ids, .activation = activation, .biases = biases},
+                                  tolerance(Arithmetic::half)));
+      }
+    }
+  }
+  EXPECT_TRUE(check_experts("half", quant::q8_0, quant::q8_0,
+                            {.size = {130, 130, 32, 64}, .ids = {7, 1400}, .spread = true, .n_experts = 1500},
+                            tolerance(Arithmetic::half)));
+  EXPECT_TRUE(check_experts("half", quant::q4_0, quant::q4_0,
+                            {.size = {300, 300, 288, 1056}, .ids = {0, 7, 20, 31}, .spread = true, .n_experts = 32},
+                            tolerance(Arithmetic::half)));
+}
+
 // A router and its experts in one graph: the experts' kernel begins while the router's runs.
 TEST_F(CudaMoe, ARouterAndItsExperts) {
   for (const TypeTraits* type : {&quant::f16, &quant::q4_K}) {
-    for (const int64_t tokens : {1, 6}) {
+    for (const int64_t tokens : {1, 6, 50}) {
       OpGraph g;
       g.live.tokens = static_cast<int32_t>(tokens);
       const int64_t d = 512, f = 256, n = 16;

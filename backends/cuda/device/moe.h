@@ -33,4 +33,13 @@ constexpr int64_t kMoeDecodePicks = 65535;  // at most, all together
 constexpr int kMoeTokenPicks = 32;          // at most, of a token
 void launch_moe_decode(const ExpertsArgs& args, cudaStream_t stream);
 
+/// Many picks: an expert's rows are read once for each kMoeTile of its picks, by tensor cores: f16 activations and
+/// weights, f32 sums. `memory`: moe_grouped_bytes of scratch; `interm` plays no part.
+constexpr int64_t kMoeTile = 48;                         // picks
+constexpr int64_t kMoeTiles = 65535, kMoeGroups = 8192;  // tiles and experts, at most
+bool moe_grouped_reads(uint32_t type, int64_t columns);
+size_t moe_grouped_bytes(const ExpertsArgs& args);
+int64_t moe_grouped_tiles(int64_t picks, int64_t experts);
+void launch_moe_grouped(const ExpertsArgs& args, void* memory, cudaStream_t stream);
+
 }  // namespace weft::cuda
