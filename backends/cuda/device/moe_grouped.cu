@@ -2,11 +2,12 @@
 // f16, a row a token; gate, up and activation, by tiles; what that made as f16, a row a pick; down, by tiles; the sum
 // of a token's picks in their order. Grids are as large as tiles may be many: blocks past the last one leave.
 //
-// A product's block has a tile of picks by 8 kTiles tiles of 16 rows. The picks' activations come 256 columns at a time
-// to a ring in shared memory, in the order of mma.m16n8k16 that FragmentRows has; a warp unpacks kTiles tiles of 16
-// rows to f16 in registers, as skinny.cu. Rows 0 to 7 of a tile are up's and 8 to 15 their gates, so that a lane ends
-// with both. Counted for q4_K, 32 rows by 256 columns by 48 picks: 192 mma, 48 loads of shared memory, some 420
-// instructions to unpack: bound by mma, if tiles are full; by memory, if they hold few picks.
+// A product's block has a tile of picks by 16 tiles of 16 rows. The picks' activations come 256 columns at a time to a
+// ring in shared memory, in the order of mma.m16n8k16 that FragmentRows has; a warp unpacks kTiles tiles of 16 rows to
+// f16 in registers, as skinny.cu. Rows 0 to 7 of a tile are up's and 8 to 15 their gates, so that a lane ends with both.
+// 16 rows by 256 columns by 48 picks are 96 mma, 48 / kTiles loads of 512 bytes from shared memory and, by hand, some
+// 210 instructions of unpacking: full tiles are bound by mma, or by shared memory where kTiles is 1, or by what comes
+// from L2: weights for each tile of picks, activations for each 256 rows. Tiles of few picks are bound by memory.
 #include <algorithm>
 
 #include "backends/cuda/device/act.cuh"
@@ -21,11 +22,10 @@
 namespace weft::cuda {
 namespace {
 
-constexpr int kWarps = 8, kPanel = 256;
+constexpr int kPanel = 256;
 constexpr int kPicks = static_cast<int>(kMoeTile), kGroups = kPicks / 8;  // of a tile; in eights
 constexpr int kStages = 3;
 constexpr unsigned kStage = kPicks * kPanel / 8;  // runs of 16 bytes
-static_assert(kGroups <= kWarps, "a warp copies eight picks");
 
 struct Tile {
   int expert, first, count;  // picks [first, first + count) of the order
@@ -185,11 +185,14 @@ __device__ __noinline__ float activated(const ProductArgs& a, float up, float ga
 /// Tiles of 16 rows of a warp, as registers have room for: of units of 64 columns much is kept for their second half.
 template <typename Piece>
 constexpr int kTiles = sizeof(Piece) <= 48 && Piece::kUnits == 2 ? 2 : 1;
+template <typename Piece>
+constexpr int kWarps = 16 / kTiles<Piece>;  // a block has 16 tiles of rows: activations come to it once for 256
 
 /// Blocks: x, rows; y, tiles of picks.
 template <typename Piece, bool kGated>
-__global__ void __launch_bounds__(kWarps * 32, 2) multiply(const __grid_constant__ ProductArgs a) {
+__global__ void __launch_bounds__(kWarps<Piece> * 32, kTiles<Piece>) multiply(const __grid_constant__ ProductArgs a) {
   constexpr int kN = kTiles<Piece>, kTileRows = kGated ? 8 : 16;
+  static_assert(kGroups <= kWarps<Piece>, "a warp copies eight picks");
   extern __shared__ float4 memory[];
   const auto* const ring = reinterpret_cast<const uint4*>(memory);
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
@@ -215,7 +218,7 @@ __global__ void __launch_bounds__(kWarps * 32, 2) multiply(const __grid_constant
 #pragma unroll
   for (unsigned s = 0; s + 1 < kStages; ++s) copy(s);
 
-  const unsigned first_row = (blockIdx.x * kWarps + warp) * (kN * kTileRows);
+  const unsigned first_row = (blockIdx.x * kWarps<Piece> + warp) * (kN * kTileRows);
   const int64_t row_blocks = a.k / Piece::kBlock;
   const auto row_of = [&](int i, unsigned r) { return min(first_row + i * kTileRows + r, a.n - 1); };
   int64_t low_at[kN], high_at[kN];  // blocks before this lane's rows
@@ -339,11 +342,11 @@ void launch_product(uint32_t type, const void* low, const void* high, int64_t ex
     const int64_t blocks = experts * a.n * (a.k / Piece::kBlock);
     a.low = plane_starts<typename Piece::Format>(low, blocks);
     a.high = plane_starts<typename Piece::Format>(high, blocks);
-    constexpr unsigned kRows = kWarps * kTiles<Piece> * (kGated ? 8 : 16);
+    constexpr unsigned kRows = 16 * (kGated ? 8 : 16);
     const auto kernel = multiply<Piece, kGated>;
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kShared));
-    launch_dependent(kernel, dim3((a.n + kRows - 1) / kRows, static_cast<unsigned>(tiles)), dim3(kWarps * 32), kShared,
-                     stream, a);
+    launch_dependent(kernel, dim3((a.n + kRows - 1) / kRows, static_cast<unsigned>(tiles)), dim3(kWarps<Piece> * 32),
+                     kShared, stream, a);
   });
 }
 
