@@ -4,10 +4,10 @@
 //
 // A product's block has a tile of picks by 16 tiles of 16 rows. The picks' activations come 256 columns at a time to a
 // ring in shared memory, in the order of mma.m16n8k16 that FragmentRows has; a warp unpacks kTiles tiles of 16 rows to
-// f16 in registers, as skinny.cu. Rows 0 to 7 of a tile are up's and 8 to 15 their gates, so that a lane ends with both.
-// 16 rows by 256 columns by 48 picks are 96 mma, 48 / kTiles loads of 512 bytes from shared memory and, by hand, some
-// 210 instructions of unpacking: full tiles are bound by mma, or by shared memory where kTiles is 1, or by what comes
-// from L2: weights for each tile of picks, activations for each 256 rows. Tiles of few picks are bound by memory.
+// f16 in registers, as skinny.cu. Rows 0 to 7 of a tile are up's and 8 to 15 their gates, so that a lane ends with
+// both. 16 rows by 256 columns by 48 picks are 96 mma, 48 / kTiles loads of 512 bytes from shared memory and, by hand,
+// some 210 instructions of unpacking: full tiles are bound by mma, or by shared memory where kTiles is 1, or by what
+// comes from L2: weights for each tile of picks, activations for each 256 rows. Tiles of few picks are bound by memory.
 #include <algorithm>
 
 #include "backends/cuda/device/act.cuh"
