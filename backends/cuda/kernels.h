@@ -26,6 +26,8 @@ Kernel layer_norm();
 Kernel rms_norm();
 Kernel embedding();
 Kernel candidates();
+Kernel moe_route();
+Kernel moe_experts(Products products);
 
 /// In the order of ops/all.h, plain, for weights as they are stored.
 std::vector<Kernel> list_primitives();

@@ -10,26 +10,6 @@
 namespace weft::cuda {
 namespace {
 
-Act act_of(Activation activation) {
-  switch (activation) {
-    case Activation::gelu_tanh:
-    case Activation::gated_gelu_tanh:
-      return Act::gelu_tanh;
-    case Activation::gelu_erf:
-    case Activation::gated_gelu_erf:
-      return Act::gelu_erf;
-    case Activation::relu:
-    case Activation::gated_relu:
-      return Act::relu;
-    case Activation::silu:
-    case Activation::gated_silu:
-      return Act::silu;
-    case Activation::gated_swiglu_clamped:
-      break;
-  }
-  return Act::swiglu_clamped;
-}
-
 // Of the clamped form, where the op has no attribute for them: Activate's defaults.
 constexpr float kAlpha = Activate{}.alpha, kLimit = Activate{}.limit;
 
