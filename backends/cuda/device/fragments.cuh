@@ -26,10 +26,8 @@ __device__ inline void put_fragment(const FragmentRows& to, int64_t padded, int6
 }
 
 /// Row t of y = norm(x + residual + bias) by all threads of the block: write(column, y) for every run of kRun columns,
-/// y being float[kRun]. a.sum and a.out are written if `keeps`. a.d: a multiple of kRun, kRun of 4. The first kTurns
-/// runs of a thread stay in registers, others are read again; with one, `write` stands in the code once, and a run is
-/// asked for while the one before it is used.
-/// Without kNorms a.norm is none.
+/// y being float[kRun]. a.sum and a.out are written if `keeps`. a.d: a multiple of kRun, kRun of 4. kTurns runs of a
+/// thread are asked for together; `write` stands in the code once. Without kNorms a.norm is none.
 template <int kRun, int kTurns, bool kNorms = true, typename Write>
 __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) {
   const unsigned d = static_cast<unsigned>(a.d), step = blockDim.x * kRun;
@@ -58,86 +56,64 @@ __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) 
     if (a.residual != nullptr) add(a.residual + t * d);
     if (a.bias != nullptr) add(a.bias);
   };
-  Run held[kTurns], first_gamma, first_beta = {};  // asked for together
+  const unsigned first = threadIdx.x * kRun;
+  Run held[kTurns], gamma, beta = {};  // asked for together
 #pragma unroll
   for (unsigned h = 0; h < kTurns; ++h) {
-    const unsigned i = h * step + threadIdx.x * kRun;
-    if (i < d) read_sum(i, held[h]);
+    if (h * step + first < d) read_sum(h * step + first, held[h]);
   }
-  const auto read_scales = [&](unsigned i, Run& gamma, Run& beta) {
+  const bool norms = kNorms && a.norm != Norm::none;
+  const auto read_scales = [&](unsigned i) {
+    if (!norms || i >= d) return;
     read(a.gamma, i, gamma);
     if (a.beta != nullptr) read(a.beta, i, beta);
   };
-  if (kNorms && a.norm != Norm::none && threadIdx.x * kRun < d)
-    read_scales(threadIdx.x * kRun, first_gamma, first_beta);
-  const auto each = [&](auto use) {
-    if constexpr (kTurns == 1) {
-      Run v;
-#pragma unroll
-      for (int c = 0; c < kRun; ++c) v[c] = held[0][c];
-#pragma unroll 1
-      for (unsigned i = threadIdx.x * kRun; i < d;) {
-        const unsigned after = i + step;
-        Run next;
-        if (after < d) read_sum(after, next);
-        use(i, v);
-        i = after;
-#pragma unroll
-        for (int c = 0; c < kRun; ++c) v[c] = next[c];
-      }
-      return;
-    }
-#pragma unroll
-    for (unsigned h = 0; h < kTurns; ++h) {
-      const unsigned i = h * step + threadIdx.x * kRun;
-      if (i < d) use(i, held[h]);
-    }
-#pragma unroll 1
-    for (unsigned i = kTurns * step + threadIdx.x * kRun; i < d; i += step) {
-      Run v;
-      read_sum(i, v);
-      use(i, v);
-    }
-  };
+  read_scales(first);
 
   float mean = 0, scale = 1;
-  if (kNorms && a.norm != Norm::none) {
-    float sum = 0;
-    if (a.norm == Norm::layer) {  // two passes: the variance of what is nearly constant
-      each([&](unsigned, const Run& v) {
+  if (norms) {
+    const auto sum_of = [&](auto value) {
+      float sum = 0;
+      const auto add = [&](const Run& v) {
 #pragma unroll
-        for (int c = 0; c < kRun; ++c) sum += v[c];
-      });
-      mean = block_sum(sum) / static_cast<float>(d);
-      sum = 0;
-    }
-    each([&](unsigned, const Run& v) {
+        for (int c = 0; c < kRun; ++c) sum += value(v[c]);
+      };
 #pragma unroll
-      for (int c = 0; c < kRun; ++c) sum += (v[c] - mean) * (v[c] - mean);
-    });
-    scale = 1.0f / sqrtf(block_sum(sum) / static_cast<float>(d) + a.eps);
+      for (unsigned h = 0; h < kTurns; ++h) {
+        if (h * step + first < d) add(held[h]);
+      }
+#pragma unroll 1
+      for (unsigned i = kTurns * step + first; i < d; i += step) {
+        Run v;
+        read_sum(i, v);
+        add(v);
+      }
+      return block_sum(sum) / static_cast<float>(d);
+    };
+    // Two passes: the variance of what is nearly constant.
+    if (a.norm == Norm::layer) mean = sum_of([](float v) { return v; });
+    scale = 1.0f / sqrtf(sum_of([&](float v) { return (v - mean) * (v - mean); }) + a.eps);
   }
-  each([&](unsigned i, const Run& v) {
-    if (keeps && a.sum != nullptr) keep(a.sum + t * d, i, v);
+#pragma unroll 1
+  for (unsigned i = first; i < d; i += step) {
     Run y;
 #pragma unroll
-    for (int c = 0; c < kRun; ++c) y[c] = v[c];
-    if (kNorms && a.norm != Norm::none) {
-      const auto by = [&](const Run& gamma, const Run& beta) {
+    for (int c = 0; c < kRun; ++c) y[c] = held[0][c];
 #pragma unroll
-        for (int c = 0; c < kRun; ++c) y[c] = (y[c] - mean) * scale * gamma[c] + beta[c];
-      };
-      if (i < step) {
-        by(first_gamma, first_beta);
-      } else {
-        Run gamma, beta = {};
-        read_scales(i, gamma, beta);
-        by(gamma, beta);
-      }
+    for (int c = 0; c < kRun; ++c) {
+#pragma unroll
+      for (unsigned h = 1; h < kTurns; ++h) held[h - 1][c] = held[h][c];
+    }
+    if (const unsigned ahead = i + kTurns * step; ahead < d) read_sum(ahead, held[kTurns - 1]);
+    if (keeps && a.sum != nullptr) keep(a.sum + t * d, i, y);
+    if (norms) {
+#pragma unroll
+      for (int c = 0; c < kRun; ++c) y[c] = (y[c] - mean) * scale * gamma[c] + beta[c];
+      read_scales(i + step);
     }
     if (keeps && a.out != nullptr) keep(a.out + t * d, i, y);
     write(i, y);
-  });
+  }
 }
 
 /// A row in 16 bits. pass(by) writes it times `by`, which is 1, and returns the largest that the thread wrote; if one
