@@ -53,9 +53,7 @@ class Bench {
     for (int64_t b = 0; b < options.batch; ++b) sequences_.push_back(session_.open_sequence());
     feed(1, std::span(sequences_).first(1));
     first_token_s_ = std::chrono::duration<double>(Clock::now() - start).count();
-    for (const Device& device : session_.devices()) {
-      device.backend->calibrate(device.index, engine.model().weight_bytes());
-    }
+    engine.runtime().calibrate(session_.devices(), engine.model().weight_bytes(), /*anew=*/true);
     device_ = session_.devices().front().info();
   }
   /// For spans() alone: nothing is fed or measured.

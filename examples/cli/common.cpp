@@ -155,7 +155,7 @@ Engine::Engine(const RunOptions& options, int64_t max_sequences, StepObserver* o
     fmt::print(stderr, "weft: packed copies of the weights do not fit in memory: running from the mapped file\n");
   }
   if (!options.explain) return;
-  for (const Device& device : session_->devices()) device.backend->calibrate(device.index, model_->weight_bytes());
+  runtime_->calibrate(session_->devices(), model_->weight_bytes());
   fmt::print(stderr, "{}", dump_plan(session_->decode_plan()));
 }
 

@@ -42,7 +42,7 @@ void print_devices(int threads) {
   const auto runtime = make_runtime(threads);
   for (const Device& device : runtime->devices()) {
     const DeviceInfo& info = device.info();
-    device.backend->calibrate(device.index);
+    runtime->calibrate({&device, 1}, 0, /*anew=*/true);
     fmt::print("{}: {}, {} free\n    reads {:.1f} GB/s, f32 arithmetic {:.1f} GFLOP/s\n{}", info.name, info.description,
                size_text(info.memory_bytes), info.bandwidth_gbps, info.gflops,
                device.backend->limits_table(device.index));
@@ -77,7 +77,7 @@ void inspect(const InspectArguments& options) {
   if (options.devices) print_devices(options.run.threads);
   if (options.plan) {
     Engine engine(options.run);
-    engine.runtime().calibrate();
+    engine.runtime().calibrate(engine.session().devices(), engine.model().weight_bytes());
     fmt::print("{}", dump_plan(engine.session().decode_plan()));
   }
   if (!options.ops && !options.env && !options.devices && !options.plan) print_model(options.run);

@@ -38,6 +38,10 @@ Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
   if (!options_.kv_type) {
     options_.kv_type = options_.precision == Precision::exact ? DType(quant::f32) : DType(quant::f16);
   }
+  // Where placement has a choice it is made by what the devices do, not by what they claim.
+  if (std::ranges::count_if(devices_, [](const Device& device) { return device.info().memory_bytes > 0; }) > 1) {
+    runtime.calibrate(devices_, model.weight_bytes());
+  }
   options_.pack = largest_plan().packs;  // for every plan, or a weight would be in use mapped and packed
 }
 

@@ -45,6 +45,7 @@ Outcome run_program(const char* program, const Args& args, const Args& environme
   argv.push_back(nullptr);
   const pid_t child = ::fork();
   if (child == 0) {
+    ::setenv("XDG_CACHE_HOME", folder.file("cache").c_str(), 1);
     for (const std::string& variable : environment) ::putenv(const_cast<char*>(variable.c_str()));
     ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT, 0600), STDOUT_FILENO);
     ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT, 0600), STDERR_FILENO);

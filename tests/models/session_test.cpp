@@ -11,6 +11,7 @@
 #include "ops/quant/find.h"
 #include "tests/convert/temp_folder.h"
 #include "tests/models/rig.h"
+#include "tests/support/null_devices.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/tiny_model.h"
 
@@ -303,13 +304,29 @@ TEST(Session, CountsItsMemory) {
 TEST(Session, MemoryThatCannotSufficeIsAnErrorWithTheForecast) {
   const DeviceInfo host{.name = "null", .description = "", .memory_bytes = 10'000};
   std::vector<std::unique_ptr<Backend>> backends;
-  backends.push_back(make_null_backend({.devices = {host}, .without = {}}));
+  backends.push_back(make_null_backend({.devices = {host}, .without = {}, .measured = {}}));
   Runtime runtime(Env{}, std::move(backends));
   const Model model(tiny_model(gpt2()));
   const std::string error = error_of([&] { Session(model, runtime, Rig::exact("null")); });
   for (const char* text : {"bytes free: null 10000", "weights mapped", "KV cache", "workspace", "9.77 KiB"}) {
     EXPECT_NE(error.find(text), std::string::npos) << text << " in:\n" << error;
   }
+}
+
+TEST(Session, PlacesByWhatDevicesDoNotByWhatTheyClaim) {
+  const auto steps_on_second = [](std::vector<DeviceInfo> measured) {
+    std::vector<std::unique_ptr<Backend>> backends;
+    backends.push_back(
+        make_null_backend({.devices = {null_device("first", 1 << 24, 100), null_device("second", 1 << 24)},
+                           .without = {},
+                           .measured = std::move(measured)}));
+    Runtime runtime(Env{}, std::move(backends));
+    const Model model(tiny_model(gpt2()));
+    Session session(model, runtime, Rig::exact("null"));
+    return std::ranges::count(session.decode_plan().steps, 1, &Step::device);
+  };
+  EXPECT_EQ(steps_on_second({}), 0);
+  EXPECT_GT(steps_on_second({null_device("", 0, 0.1, 0.1), null_device("", 0, 50)}), 0);
 }
 
 TEST(Session, ForecastsItsMemory) {
