@@ -14,6 +14,8 @@
 
 namespace weft {
 
+struct Memory;
+
 struct CompileOptions {
   Workload workload;                                       // what the plan will mostly run: decides placement
   bool fallback = false;                                   // lower everything that has a fallback
@@ -21,8 +23,9 @@ struct CompileOptions {
   std::map<std::string, std::string, std::less<>> kernel;  // op -> part of the kernel name it may use
   /// "PATTERN=device": nodes whose "scope.op" matches the glob go there. First match wins.
   std::vector<std::pair<std::string, std::string>> place;
-  /// The device that holds a state already, or nothing. Its users are placed there.
-  std::function<std::optional<Device>(const std::string& state)> state_device;
+  /// What the devices hold for other plans already, or null: it takes of their memory, its weights need not be copied
+  /// again, and the users of a state are placed where that is.
+  const Memory* memory = nullptr;
   /// Bytes a device may use; absent = what it says is free. By device, in order.
   std::vector<std::optional<size_t>> memory_limit;
   Arithmetic coarsest = Arithmetic::int8;    // kernels with coarser arithmetic are not used
@@ -87,6 +90,7 @@ struct Plan {
     size_t head = 0;    // of the arena: the live counts and the inputs, which the host writes before each run
     size_t mapped = 0;  // weights read where the file is mapped: their pages come and go
     size_t copied = 0;  // weights packed or uploaded
+    size_t held = 0;    // of them, those that are there already: CompileOptions::memory
     /// What the device must have free.
     size_t total() const { return arena + constant + state + copied; }
   };

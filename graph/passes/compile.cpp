@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "graph/passes/passes.h"
+#include "graph/weight_store.h"
 
 namespace weft {
 
@@ -21,8 +22,16 @@ Plan make(const Graph& graph, std::span<const Device> devices, const CompileOpti
   Plan plan = passes::select(graph, devices, node_device, options);
   passes::fold(plan);
   passes::schedule(plan);
-  passes::memory(plan);
+  passes::memory(plan, options.memory);
   return plan;
+}
+
+/// Bytes of a device that are taken once the plan is bound, with what is there already: one arena serves all plans.
+size_t taken(const Plan& plan, size_t d, const Memory* held) {
+  const Plan::DeviceBytes& bytes = plan.bytes[d];
+  if (held == nullptr) return bytes.total();
+  const size_t arena = std::max(bytes.arena, held->arena_bytes(plan.devices[d]));
+  return bytes.total() - bytes.arena - bytes.held + arena + held->weights.owned_bytes(plan.devices[d]);
 }
 
 /// The fastest plan found that keeps within `limit`, bytes by device.
@@ -30,25 +39,30 @@ std::optional<Plan> fit(const Graph& graph, std::span<const Device> devices, con
                         std::span<const size_t> limit) {
   const auto fits = [&](const Plan& plan) {
     bool all = true;
-    for (size_t d = 0; d < devices.size(); ++d) all = all && plan.bytes[d].total() <= limit[d];
+    for (size_t d = 0; d < devices.size(); ++d) all = all && taken(plan, d, options.memory) <= limit[d];
     return all;
   };
   std::optional<Plan> best;
   std::vector<size_t> budget(limit.begin(), limit.end());
+  for (size_t d = 0; d < devices.size() && options.memory != nullptr; ++d) {
+    const size_t held = options.memory->weights.owned_bytes(devices[d]) + options.memory->arena_bytes(devices[d]);
+    budget[d] -= std::min(budget[d], held);
+  }
+  const std::vector<size_t> offered = budget;
   // place counts weights and state; arenas are known only afterwards, so an overflow lowers that device's budget.
   for (int round = 0; round < 8 && !best; ++round) {
     const auto node_device = passes::place(graph, devices, options, budget);
     if (!node_device) break;
     Plan plan = make(graph, devices, options, *node_device);
     for (size_t d = 0; d < devices.size(); ++d) {
-      const size_t total = plan.bytes[d].total();
+      const size_t total = taken(plan, d, options.memory);
       if (total > limit[d]) budget[d] -= std::min(budget[d], total - limit[d]);
     }
     if (fits(plan)) best = std::move(plan);
   }
   // Chains, folding and lowered budgets are not in place's estimate: one device alone may prove faster, or fit at last.
   if (devices.size() > 1) {
-    for (const std::vector<int>& node_device : passes::place_on_one(graph, devices, options, limit)) {
+    for (const std::vector<int>& node_device : passes::place_on_one(graph, devices, options, offered)) {
       Plan plan = make(graph, devices, options, node_device);
       if (fits(plan) && (!best || plan.predicted_us < best->predicted_us)) best = std::move(plan);
     }

@@ -28,8 +28,8 @@ void fold(Plan& plan);
 /// 4. schedule: order, segments, copies between devices.
 void schedule(Plan& plan);
 
-/// 5. memory: lifetimes to offsets, one arena per device.
-void memory(Plan& plan);
+/// 5. memory: lifetimes to offsets, one arena per device. `held`: see CompileOptions::memory.
+void memory(Plan& plan, const Memory* held = nullptr);
 
 // -- shared by the passes
 // ----------------------------------------------------------------------------------------------

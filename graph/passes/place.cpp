@@ -11,6 +11,7 @@
 #include <set>
 
 #include "graph/passes/passes.h"
+#include "graph/weight_store.h"
 
 namespace weft::passes {
 namespace {
@@ -28,12 +29,16 @@ class Problem {
       if (live[static_cast<size_t>(id)] && !is_source(graph.node(id))) items_.push_back(id);
     }
     time_.resize(items_.size() * devices.size());
+    held_on_.resize(items_.size(), -1);
     for (size_t i = 0; i < items_.size(); ++i) {
       const std::optional<size_t> forced = forced_device(graph.node(items_[i]), options);
       const std::span<double> times = std::span(time_).subspan(i * devices.size(), devices.size());
       for (size_t d = 0; d < devices.size(); ++d) {
         times[d] = forced && *forced != d ? kNever : predict_node_us(graph, items_[i], devices[d], options);
-        owned_.push_back(owned_sources(items_[i], devices[d], options));
+        bool held = false;
+        owned_.push_back(owned_sources(items_[i], devices[d], options, held));
+        if (held && (held_on_[i] < 0 || times[d] < times[static_cast<size_t>(held_on_[i])]))
+          held_on_[i] = static_cast<int>(d);
       }
       // What can run nowhere goes anywhere: select then names the node, the device and the reasons.
       if (std::ranges::min(times) == kNever) {
@@ -67,6 +72,23 @@ class Problem {
     const Owned& owned = owned_by(item, device);
     return std::accumulate(owned.begin(), owned.end(), size_t{0},
                            [](size_t sum, const auto& o) { return sum + o.second; });
+  }
+  /// Items where their weights were copied to for plans before this one, or on the host where they are mapped, and the
+  /// others where the item before them is: it takes no more memory than there is.
+  std::vector<int> as_held() const {
+    const auto host = std::ranges::find_if(devices_, [](const Device& device) { return device.info().host_memory; });
+    size_t at = host != devices_.end() ? static_cast<size_t>(host - devices_.begin()) : 0;
+    const size_t home = at;
+    std::vector<int> placement;
+    for (size_t i = 0; i < items_.size(); ++i) {
+      const bool weights = std::ranges::any_of(owned_by(i, 0), [&](const auto& owned) {
+        return graph_.node(owned.first).template as<WeightOp>() != nullptr;
+      });
+      if (held_on_[i] >= 0) at = static_cast<size_t>(held_on_[i]);
+      else if (weights) at = home;
+      placement.push_back(static_cast<int>(goes_to(i, at)));
+    }
+    return placement;
   }
   /// A device for each node of the graph; a source's is that of a reader.
   std::vector<int> by_node(std::span<const int> placement) const {
@@ -143,7 +165,7 @@ class Problem {
 
   /// Weights and states an item reads or updates, with the bytes they take of the device. An item that would be
   /// lowered counts its weights as stored: memory() counts exactly.
-  Owned owned_sources(NodeId id, const Device& device, const CompileOptions& options) const {
+  Owned owned_sources(NodeId id, const Device& device, const CompileOptions& options, bool& any_held) const {
     Owned owned;
     const Node& node = graph_.node(id);
     const Choice choice = choose_kernel(graph_, id, device, options, unused_, false);
@@ -160,7 +182,10 @@ class Problem {
         if (from.as<StateOp>() != nullptr) owned.emplace_back(value.node, type.bytes());
         if (from.as<WeightOp>() == nullptr) continue;
         const Layout* layout = choice.kernel ? choice.kernel->layout_for(choice.match, 0, slot, type) : nullptr;
-        owned.emplace_back(value.node, copy_bytes(type, layout, device.info()));
+        const Tensor& host = from.as<WeightOp>()->host;
+        const bool held = options.memory != nullptr && options.memory->weights.has(host, device, layout);
+        owned.emplace_back(value.node, held ? 0 : copy_bytes(type, layout, device.info()));
+        any_held |= held;
       }
     }
     return owned;
@@ -189,11 +214,12 @@ class Problem {
       }
       fail("state {} lives on {}, which the plan may not use", state, wanted.info().name);
     };
-    if (options.state_device) {
+    if (options.memory != nullptr) {
       for (const Value& value : node.in.all()) {
         const StateOp* state = graph_.node(value.node).as<StateOp>();
         if (state == nullptr) continue;
-        if (const auto device = options.state_device(state->label)) return find(state->label, *device);
+        const Device device = options.memory->states.where(state->label);
+        if (device.backend != nullptr) return find(state->label, device);
       }
     }
     const std::string path = fmt::format("{}.{}", graph_.scope_name(node), node.op->name);
@@ -215,6 +241,7 @@ class Problem {
   std::vector<int> unused_;       // uses of each value, for choose_kernel: all 1
   std::vector<double> time_;      // [item][device], microseconds
   std::vector<Owned> owned_;      // [item][device], weights and state an item needs there
+  std::vector<int> held_on_;      // device that has copies of the item's weights already; -1 = none
   std::vector<size_t> fastest_;   // device, by item
   std::vector<bool> bound_;       // items that only one of the devices can run
   std::vector<size_t> reserved_;  // bytes of bound items, by device
@@ -317,6 +344,7 @@ std::optional<std::vector<int>> place(const Graph& graph, std::span<const Device
     consider(std::move(placement));
   }
   if (devices.size() > 1) {
+    consider(problem.as_held());
     const auto crossing = problem.crossing_bytes();
     std::vector<size_t> order(devices.size());
     std::iota(order.begin(), order.end(), size_t{0});

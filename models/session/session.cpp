@@ -42,7 +42,9 @@ Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
   if (std::ranges::count_if(devices_, [](const Device& device) { return device.info().memory_bytes > 0; }) > 1) {
     runtime.calibrate(devices_, model.weight_bytes());
   }
-  options_.pack = largest_plan().packs;  // for every plan, or a weight would be in use mapped and packed
+  const Plan largest = largest_plan();
+  options_.pack = largest.packs;  // for every plan, or a weight would be in use mapped and packed
+  for (size_t d = 0; d < devices_.size(); ++d) memory_.expect_arena(devices_[d], largest.bytes[d].arena);
 }
 
 std::unique_ptr<Graph> Session::write_graph(const PlanKey& key) const {
@@ -75,10 +77,7 @@ Plan Session::make_plan(const PlanKey& key, const Workload& workload) const {
   compile_options.pack = options_.pack;
   compile_options.place = options_.place;
   if (options_.precision == Precision::exact) compile_options.coarsest = Arithmetic::f32;
-  compile_options.state_device = [this](const std::string& name) -> std::optional<Device> {
-    const Device device = memory_.states.where(name);
-    return device.backend != nullptr ? std::optional(device) : std::nullopt;
-  };
+  compile_options.memory = &memory_;
   return compile(*graph, devices_, compile_options);
 }
 

@@ -1,5 +1,6 @@
 // place: over random sets of devices, never over a device's memory and never slower, in prediction, than one device
 // that fits. Both are worked out again here from the plan's steps and slots.
+#include "graph/weight_store.h"
 #include "tests/support/gpt_graph.h"
 #include "tests/support/null_devices.h"
 #include "tests/support/op_fixture.h"
@@ -158,10 +159,11 @@ TEST_F(TwoDevices, TheFirstPatternWinsAndWrongDevicesAreErrors) {
 
 TEST_F(TwoDevices, StateStaysWhereItIs) {
   // Layers 0 and 2 have a cache on the slow device already.
-  options.state_device = [&](const std::string& name) -> std::optional<Device> {
-    if (name.ends_with(".1")) return std::nullopt;
-    return devices[1];
-  };
+  Memory memory;
+  for (const char* name : {"k_cache.0", "v_cache.0", "k_cache.2", "v_cache.2"}) {
+    memory.states.get(name, f32_type({3, 2, 4, 8}), devices[1]);
+  }
+  options.memory = &memory;
   const Plan plan = compile(gpt.graph, devices, options);
   for (const Step* step : steps_of(plan, "softmax_context")) {
     if (plan.graph->scope_name(step->match.node()) == "blk.1") continue;
@@ -170,7 +172,9 @@ TEST_F(TwoDevices, StateStaysWhereItIs) {
 }
 
 TEST_F(TwoDevices, StateOfADeviceThatIsNotOfferedIsAnError) {
-  options.state_device = [&](const std::string&) -> std::optional<Device> { return devices[1]; };
+  Memory memory;
+  memory.states.get("k_cache.0", f32_type({3, 2, 4, 8}), devices[1]);
+  options.memory = &memory;
   EXPECT_ERROR(compile(gpt.graph, std::span(devices).first(1), options), "k_cache.0");
 }
 
