@@ -43,9 +43,11 @@ void print_devices(int threads) {
   for (const Device& device : runtime->devices()) {
     const DeviceInfo& info = device.info();
     runtime->calibrate({&device, 1}, 0, /*anew=*/true);
-    fmt::print("{}: {}, {} free\n    reads {:.1f} GB/s, f32 arithmetic {:.1f} GFLOP/s\n{}", info.name, info.description,
-               size_text(info.memory_bytes), info.bandwidth_gbps, info.gflops,
-               device.backend->limits_table(device.index));
+    fmt::print("{}: {}, {} free\n    reads {:.1f} GB/s, f32 arithmetic {:.1f} GFLOP/s", info.name, info.description,
+               size_text(info.memory_bytes), info.bandwidth_gbps, info.gflops);
+    if (info.half_gflops > 0) fmt::print(", 16-bit {:.1f}", info.half_gflops);
+    if (info.int8_gops > 0) fmt::print(", 8-bit {:.1f}", info.int8_gops);
+    fmt::print("\n{}", device.backend->limits_table(device.index));
   }
 }
 
