@@ -318,15 +318,15 @@ void Runner::run_observed(const Workload& live) {
     if (env.check_ref || env.check_nan) {
       check.emplace(plan_, step, runtime_, [&](Value v) { return address_of(v, step.device); });
     }
-    const StepView view{step.match, live, [&](Value v) {
-                          std::vector<std::byte> bytes(v.type().bytes());
-                          device.backend->read(device.index, bytes.data(), address_of(v, step.device), bytes.size());
-                          return bytes;
-                        }};
+    StepView view{step.match, live, [&](Value v) {
+                    std::vector<std::byte> bytes(v.type().bytes());
+                    device.backend->read(device.index, bytes.data(), address_of(v, step.device), bytes.size());
+                    return bytes;
+                  }};
     if (observer_ != nullptr) observer_->before(view);
     const double start = runtime_.trace().now_us();
     const double time = bound.work->timed_launch();
-    alone += time;
+    alone += view.time_us = time;
     if (check) check->after(live, env.check_ref);
     if (observer_ != nullptr) observer_->after(view);
     const Node& node = step.match.node();

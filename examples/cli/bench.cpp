@@ -214,7 +214,7 @@ Report measure(const BenchArguments& options) {
   const auto start = std::chrono::steady_clock::now();
   Engine engine(options.run, options.batch);
   Session& session = engine.session();
-  const int64_t longest = options.depth + std::max(options.prompt, options.generate + 1);
+  const int64_t longest = options.run.enough;
   require(longest <= session.context(), "bench: depth {} and {} more tokens do not fit the context of {}",
           options.depth, longest - options.depth, session.context());
   Bench run(engine, options, start);
@@ -293,6 +293,7 @@ std::string text_of(const Gaps& gaps, double untraced_us) {
 
 void bench(const BenchArguments& options) {
   BenchArguments plain = options;  // the rows are the same with --ops
+  plain.run.enough = options.depth + std::max(options.prompt, options.generate + 1);
   plain.run.per_op_table = false;
   std::vector<Row> free;  // of a run that may sum in any order, before the one that may not
   if (options.run.deterministic) {

@@ -39,7 +39,7 @@ void print_env() {
 }
 
 void print_devices(int threads) {
-  const auto runtime = make_runtime(threads);
+  const auto runtime = make_runtime({.threads = threads});
   for (const Device& device : runtime->devices()) {
     const DeviceInfo& info = device.info();
     runtime->calibrate({&device, 1}, 0, /*anew=*/true);
@@ -80,7 +80,7 @@ void inspect(const InspectArguments& options) {
   if (options.plan) {
     Engine engine(options.run);
     engine.runtime().calibrate(engine.session().devices(), engine.model().weight_bytes());
-    fmt::print("{}", dump_plan(engine.session().decode_plan()));
+    fmt::print("{}", engine.session().explain());
   }
   if (!options.ops && !options.env && !options.devices && !options.plan) print_model(options.run);
 }

@@ -5,8 +5,8 @@
 #include <sys/stat.h>
 
 #include "graph/runtime.h"
-#include "tests/convert/temp_folder.h"
 #include "tests/support/null_devices.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/test_backend.h"
 
 namespace weft::testing {
