@@ -66,6 +66,7 @@ void Session::place_layers() {
 }
 
 std::vector<PlaceRule> Session::idle_rules() const {
+  if (options_.place.empty()) return {};
   auto idle = passes::idle_rules(*write_graph(largest_step_key().first), options_.place);
   std::erase_if(idle, [](const PlaceRule& rule) { return !rule.option.empty(); });
   return idle;

@@ -1,7 +1,6 @@
 #include "models/session/session.h"
 
 #include <algorithm>
-#include <ranges>
 
 #include "models/rope_scaling.h"
 #include "ops/candidates.h"
@@ -278,7 +277,7 @@ std::optional<uint64_t> Session::run_ahead(std::span<const Feed> feeds, Runner& 
   Ahead ahead{key, make_step(next, cache_)};
   const PlanKey needed = plan_key(ahead.inputs, cache_);
   // Backwards: pages go back to where they came from, and the step that is asked for next gets the same ones.
-  for (const Feed& one : std::views::reverse(feeds)) truncate(one.sequence, length(one.sequence) - 1);
+  for (auto one = feeds.rbegin(); one != feeds.rend(); ++one) truncate(one->sequence, length(one->sequence) - 1);
   if (needed.kv_pages != key.kv_pages) return std::nullopt;
   write_inputs(runner, ahead.inputs, key);
   Workload live = workload;

@@ -328,30 +328,42 @@ TEST(Session, PlacesByWhatDevicesDoNotByWhatTheyClaim) {
   EXPECT_GT(steps_on_second({null_device("", 0, 0.1, 0.1), null_device("", 0, 50)}), 0);
 }
 
-// Prompts want the device that computes faster, decoding the one that reads faster, and each has room for 6 of 10
-// weights: what one plan has put there, the next must leave room for. The null backend counts every byte.
+// Prompts want the device that computes faster, decoding the one that reads faster: what one plan has put there, the
+// next must leave room for. The null backend counts every byte.
 TEST(Session, ItsPlansTogetherKeepWithinMemory) {
-  const auto run = [](size_t memory) {
+  const Model model(tiny_model({.n_layer = 6, .context = 300}));
+  const auto copies = [&](size_t memory) -> std::optional<size_t> {
     DeviceInfo computes = null_device("computes", memory, 1, 10'000), reads = null_device("reads", memory, 100, 1);
     computes.launch_us = reads.launch_us = 0.01;
-    std::vector<std::unique_ptr<Backend>> backends;
-    backends.push_back(null_backend({computes, reads}));
-    Runtime runtime(Env{}, std::move(backends));
-    const Model model(tiny_model({.n_layer = 6, .context = 300}));
-    Session session(model, runtime, Rig::exact("null"));
-    const int sequence = session.open_sequence();
+    Runtime runtime(Env{}, [&] {
+      std::vector<std::unique_ptr<Backend>> backends;
+      backends.push_back(null_backend({computes, reads}));
+      return backends;
+    }());
+    std::optional<Session> session;
+    try {
+      session.emplace(model, runtime, Rig::exact("null"));
+    } catch (const Error&) {
+      return std::nullopt;
+    }
+    const int sequence = session->open_sequence();
     for (const int64_t n : {3, 1, 40, 1, 200}) {
       const Ids ids(static_cast<size_t>(n), 1);
       const Feed feed{sequence, ids};
-      session.step({&feed, 1});
+      session->step({&feed, 1});
     }
-    EXPECT_EQ(session.length(sequence), 245);
-    return session.memory_use();
+    return session->memory_use().weight_copies;
   };
-  const MemoryUse roomy = run(size_t{1} << 30);
-  EXPECT_GT(roomy.weight_copies, roomy.weights * 5 / 4) << "the test needs plans that place apart";
-  const size_t arena = size_t{1} << 20;
-  EXPECT_NO_THROW(run(roomy.weights * 6 / 10 + roomy.kv_cache + arena));
+  EXPECT_GT(copies(size_t{1} << 30), model.weight_bytes() * 5 / 4) << "the test needs plans that place apart";
+  int refused = 0, run = 0;
+  for (size_t memory = 100'000; memory < 2'000'000; memory += 50'000) {
+    SCOPED_TRACE(memory);
+    std::optional<size_t> made;
+    EXPECT_NO_THROW(made = copies(memory)) << "a session that was made has room for all its steps";
+    (made ? run : refused) += 1;
+  }
+  EXPECT_GT(refused, 2);
+  EXPECT_GT(run, 10);
 }
 
 TEST(Session, ForecastsItsMemory) {
