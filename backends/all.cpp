@@ -34,7 +34,9 @@ std::vector<std::unique_ptr<Backend>> make_backends(const Env& env, const Backen
     return env.backends.empty() || std::ranges::find(env.backends, name) != env.backends.end();
   };
   std::vector<std::unique_ptr<Backend>> backends;
-  if (wanted("cuda")) backends.push_back(load_cuda_backend({.memory_limit = options.gpu_memory}));
+  // A context on every GPU takes time and memory.
+  const bool gpus = options.backend != "cpu" && options.backend != "ref";
+  if (wanted("cuda") && gpus) backends.push_back(load_cuda_backend({.memory_limit = options.gpu_memory}));
   if (wanted("cpu"))
     backends.push_back(make_cpu_backend(
         {.threads = threads_that_help(options.threads), .isa = env.cpu_isa, .deterministic = options.deterministic}));

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "graph/backend.h"
@@ -11,6 +12,7 @@
 namespace weft {
 
 struct BackendOptions {
+  std::string backend = "auto";  // the one that will be asked for: GPUs are left alone where it is not theirs
   int threads = 0;  // of the cpu backend; 0: performance cores this process may use; at most all of its cores
   size_t gpu_memory = SIZE_MAX;  // bytes of each GPU that may be used
   bool deterministic = false;    // of the cpu backend: logits do not depend on chunks, batches and threads

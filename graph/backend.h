@@ -195,6 +195,8 @@ class Backend {
   /// Measures bandwidth and arithmetic rates of a device and updates devices(); quick (about a second). `working_set`:
   /// bytes that are read over and over, such as a model's weights; 0 = more than caches hold.
   virtual void calibrate(int /*device*/, size_t /*working_set*/ = 0) {}
+  /// Takes the rates that an earlier calibrate() of this device found, for devices(): see rate_cache.h.
+  virtual void set_rates(int /*device*/, const DeviceInfo& /*measured*/) {}
   /// The same measurements at several sizes, as a table to print; a few seconds.
   virtual std::string limits_table(int /*device*/) { return {}; }
   /// Starts noting what a device runs and when. Null where there is no such thing; throws Error, with the reason, where

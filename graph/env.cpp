@@ -72,12 +72,23 @@ void parse_switch(Env& env, std::string_view name, const std::string& value) {
   }
 }
 
+/// As the XDG Base Directory Specification has it: a relative path is as none.
+std::string find_cache_folder(std::span<const std::string> environment) {
+  std::string folder;
+  for (const std::string& entry : environment) {
+    if (entry.starts_with("XDG_CACHE_HOME=/")) return entry.substr(entry.find('/')) + "/weft";
+    if (entry.starts_with("HOME=/")) folder = entry.substr(entry.find('/')) + "/.cache/weft";
+  }
+  return folder;
+}
+
 }  // namespace
 
 std::span<const Switch> switches() { return kSwitches; }
 
 Env Env::parse(std::span<const std::string> environment) {
   Env env;
+  env.cache_folder = find_cache_folder(environment);
   for (const std::string& entry : environment) {
     if (!entry.starts_with("WEFT_")) continue;
     const size_t equals = entry.find('=');

@@ -25,6 +25,7 @@ struct Env {
   bool fallback = false;                                   // WEFT_FALLBACK
   std::string cpu_isa;                                     // WEFT_CPU_ISA; empty = the best the machine has
   std::vector<std::string> backends;                       // WEFT_BACKENDS; empty = all
+  std::string cache_folder;  // $XDG_CACHE_HOME/weft or $HOME/.cache/weft; empty = nothing is kept
 
   /// From "NAME=value" strings. Throws Error on an unknown WEFT_* name or a value outside its table.
   static Env parse(std::span<const std::string> environment);

@@ -74,6 +74,11 @@ std::string dump_plan(const Plan& plan) {
                           node.lowered_from ? fmt::format("  <- {} lowered", node.lowered_from->name) : "");
     }
   }
+  return text + lowered_text(plan);
+}
+
+std::string lowered_text(const Plan& plan) {
+  std::string text;
   std::vector<std::string> seen;  // one line per reason, not per layer
   for (const Refusal& refusal : plan.refusals) {
     for (const std::string& reason : refusal.reasons) {

@@ -14,21 +14,48 @@
 
 namespace weft {
 
+struct Memory;
+
+/// Nodes whose "scope.op" matches the glob go to the device of that name, or to one of the backend of that name.
+struct PlaceRule {
+  std::string pattern, device;
+  std::string option = {};  // what asked for it; empty: --place
+
+  std::string text() const { return option.empty() ? fmt::format("--place '{}={}'", pattern, device) : option; }
+};
+
 struct CompileOptions {
   Workload workload;                                       // what the plan will mostly run: decides placement
   bool fallback = false;                                   // lower everything that has a fallback
   bool pack = true;                                        // host devices may keep packed copies of mapped weights
   std::map<std::string, std::string, std::less<>> kernel;  // op -> part of the kernel name it may use
-  /// "PATTERN=device": nodes whose "scope.op" matches the glob go there. First match wins.
-  std::vector<std::pair<std::string, std::string>> place;
-  /// The device that holds a state already, or nothing. Its users are placed there.
-  std::function<std::optional<Device>(const std::string& state)> state_device;
+  std::vector<PlaceRule> place;                            // the first that matches a node counts
+  /// What the devices hold for other plans already, or null: it takes of their memory, its weights need not be copied
+  /// again, and the users of a state are placed where that is.
+  const Memory* memory = nullptr;
   /// Bytes a device may use; absent = what it says is free. By device, in order.
   std::vector<std::optional<size_t>> memory_limit;
   Arithmetic coarsest = Arithmetic::int8;    // kernels with coarser arithmetic are not used
   size_t expansion_limit = size_t{1} << 30;  // bytes a fallback may need for one of its tensors
 
   static CompileOptions from(const Env& env);
+};
+
+/// Why a node is on its device.
+struct Reason {
+  enum class Kind : uint8_t {
+    only,     // there is no other
+    rule,     // a PlaceRule says so
+    state,    // its state is there
+    unable,   // no other can run it
+    fastest,  // none runs it faster
+    memory,   // one that would has no room
+    values,   // one that would is not where the values are that it reads or that are read
+  };
+  Kind kind = Kind::only;
+  std::string rule = {};             // PlaceRule::text()
+  int other = -1;                    // the fastest of the other devices that can run it
+  double here_us = 0, other_us = 0;  // predicted, of the node alone
 };
 
 /// A kernel applied to a match.
@@ -77,6 +104,7 @@ struct Plan {
   std::vector<Device> devices;
   Workload workload;
   std::vector<int> node_device;  // by node of `graph`
+  std::vector<Reason> reasons;   // the same: of the node it was lowered from, where it was
   std::vector<Step> steps;       // in order
   std::vector<SegmentPlan> segments;
   std::vector<Refusal> refusals;
@@ -87,6 +115,7 @@ struct Plan {
     size_t head = 0;    // of the arena: the live counts and the inputs, which the host writes before each run
     size_t mapped = 0;  // weights read where the file is mapped: their pages come and go
     size_t copied = 0;  // weights packed or uploaded
+    size_t held = 0;    // of them, those that are there already: CompileOptions::memory
     /// What the device must have free.
     size_t total() const { return arena + constant + state + copied; }
   };
@@ -104,6 +133,11 @@ inline constexpr size_t kLiveBytes = 2 * sizeof(int32_t);
 double predict_us(const Plan& plan, const Workload& live);
 
 std::string dump_plan(const Plan& plan);
+/// A row a node: device, kernel, bytes, time as predicted for a step as `live` and as measured (microseconds, by step
+/// of the plan; below 0 where it was not), and why it is there.
+std::string explain_plan(const Plan& plan, const Workload& live, std::span<const double> measured_us);
+/// A line for each reason why something was lowered.
+std::string lowered_text(const Plan& plan);
 std::string dump_memory(const Plan& plan);
 /// What the plan takes of each device's memory: a table of weights, KV cache and workspace. `limits` is bytes by
 /// device.

@@ -27,10 +27,30 @@ void write_dumps(const Plan& plan, const Env& env) {
   fmt::print(file.get(), "{}", text);
 }
 
+constexpr Workload kAllLive{.tokens = INT64_MAX, .logits = INT64_MAX};
+
+size_t live_size(const TensorType& type, const Workload& live) {
+  if (type.shape.rank() == 0 || type.shape[0] == 0) return type.bytes();
+  return type.bytes() / static_cast<size_t>(type.shape[0]) * static_cast<size_t>(live_rows(type, live));
+}
+
+/// Room for a value that is handed over, in whole lines of a cache.
+size_t staged_size(const Copy& copy) { return (copy.value.type().bytes() + 63) / 64 * 64; }
+
+/// Memory of the host that a device with memory of its own copies to fastest.
+std::pmr::memory_resource& staging_memory(const Plan& plan) {
+  const auto it = std::ranges::find_if(plan.devices, [](const Device& device) { return !device.info().host_memory; });
+  return (it != plan.devices.end() ? *it : plan.devices.front()).backend->host_memory();
+}
+
 }  // namespace
 
 Runner::Runner(Plan plan, Runtime& runtime, Memory& memory, bool observable, StepObserver* observer)
-    : plan_(std::move(plan)), runtime_(runtime), memory_(memory), observer_(observer) {
+    : plan_(std::move(plan)),
+      runtime_(runtime),
+      memory_(memory),
+      observer_(observer),
+      staging_(&staging_memory(plan_)) {
   const Env& env = runtime.env();
   observed_ = observable && (env.check_ref || env.check_nan || !env.trace_file.empty() || env.debug >= 2);
   observed_ |= observer != nullptr;
@@ -52,6 +72,13 @@ Runner::Runner(Plan plan, Runtime& runtime, Memory& memory, bool observable, Ste
     }
   }
   arenas_.resize(plan_.devices.size());
+  size_t staged = 0;
+  for (const SegmentPlan& segment : plan_.segments) {
+    size_t bytes = 0;
+    for (const Copy& copy : segment.copies) bytes += staged_size(copy);
+    staged = std::max(staged, bytes);
+  }
+  staging_.resize(staged);
   bind();
 }
 
@@ -163,20 +190,34 @@ void Runner::bind() {
   write_head(plan_.workload);
   for (Bound& bound : bound_) {
     if (!bound.segment->once) continue;
-    for (const Copy& c : bound.segment->copies) copy(c);
+    hand_over(*bound.segment, kAllLive);
     bound.work->launch();
     bound.work->wait();
   }
   std::erase_if(bound_, [](const Bound& bound) { return bound.segment->once; });
 }
 
-void Runner::copy(const Copy& c) {
-  const size_t bytes = c.value.type().bytes();
-  if (staging_.size() < bytes) staging_.resize(bytes);
-  const Device& from = plan_.devices[static_cast<size_t>(c.from)];
-  const Device& to = plan_.devices[static_cast<size_t>(c.to)];
-  from.backend->read(from.index, staging_.data(), address_of(c.value, c.from), bytes);
-  to.backend->write(to.index, address_of(c.value, c.to), staging_.data(), bytes);
+void Runner::hand_over(const SegmentPlan& segment, const Workload& live) {
+  const auto for_each = [&](auto&& move) {
+    std::byte* staged = staging_.data();
+    for (const Copy& copy : segment.copies) {
+      move(copy, staged, live_size(copy.value.type(), live));
+      staged += staged_size(copy);
+    }
+  };
+  for_each([&](const Copy& copy, std::byte* staged, size_t bytes) {
+    const Device& from = plan_.devices[static_cast<size_t>(copy.from)];
+    from.backend->start_read(from.index, staged, address_of(copy.value, copy.from), bytes);
+  });
+  for (size_t d = 0; d < plan_.devices.size(); ++d) {
+    if (std::ranges::find(segment.copies, static_cast<int>(d), &Copy::from) == segment.copies.end()) continue;
+    const Device& from = plan_.devices[d];
+    from.backend->wait(from.index, from.backend->mark(from.index));
+  }
+  for_each([&](const Copy& copy, const std::byte* staged, size_t bytes) {
+    const Device& to = plan_.devices[static_cast<size_t>(copy.to)];
+    to.backend->write(to.index, address_of(copy.value, copy.to), staged, bytes);
+  });
 }
 
 bool Runner::reads_input(std::string_view name) const {
@@ -216,12 +257,12 @@ void Runner::run(const Workload& live) {
     run_observed(live);
     return;
   }
-  launch();
+  launch(live);
 }
 
-void Runner::launch() {
+void Runner::launch(const Workload& live) {
   for (Bound& bound : bound_) {
-    for (const Copy& c : bound.segment->copies) copy(c);
+    hand_over(*bound.segment, live);
     bound.work->launch();
   }
 }
@@ -247,15 +288,15 @@ uint64_t Runner::follow(const Workload& live, std::string_view output, std::stri
                                       .to_host = to_host,
                                       .bytes = bytes});
   const uint64_t mark = device.backend->mark(device.index);
-  launch();
+  launch(live);
   return mark;
 }
 
 /// Before the steps alone, which then do the same once more: a run gives the same values and states however often.
-double Runner::run_whole() {
+double Runner::run_whole(const Workload& live) {
   double time = 0;
   for (Bound& bound : whole_) {
-    for (const Copy& c : bound.segment->copies) copy(c);
+    hand_over(*bound.segment, live);
     time += bound.work->timed_launch();
   }
   return time;
@@ -263,13 +304,13 @@ double Runner::run_whole() {
 
 void Runner::run_observed(const Workload& live) {
   const Env& env = runtime_.env();
-  const double whole = run_whole();
+  const double whole = run_whole(live);
   double alone = 0;
   const SegmentPlan* current = nullptr;
   for (Bound& bound : bound_) {
     if (bound.segment != current) {
       current = bound.segment;
-      for (const Copy& c : current->copies) copy(c);
+      hand_over(*current, live);
     }
     const Step& step = plan_.steps[bound.steps.front()];
     const Device& device = plan_.devices[static_cast<size_t>(step.device)];
@@ -277,15 +318,15 @@ void Runner::run_observed(const Workload& live) {
     if (env.check_ref || env.check_nan) {
       check.emplace(plan_, step, runtime_, [&](Value v) { return address_of(v, step.device); });
     }
-    const StepView view{step.match, live, [&](Value v) {
-                          std::vector<std::byte> bytes(v.type().bytes());
-                          device.backend->read(device.index, bytes.data(), address_of(v, step.device), bytes.size());
-                          return bytes;
-                        }};
+    StepView view{step.match, live, [&](Value v) {
+                    std::vector<std::byte> bytes(v.type().bytes());
+                    device.backend->read(device.index, bytes.data(), address_of(v, step.device), bytes.size());
+                    return bytes;
+                  }};
     if (observer_ != nullptr) observer_->before(view);
     const double start = runtime_.trace().now_us();
     const double time = bound.work->timed_launch();
-    alone += time;
+    alone += view.time_us = time;
     if (check) check->after(live, env.check_ref);
     if (observer_ != nullptr) observer_->after(view);
     const Node& node = step.match.node();

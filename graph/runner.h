@@ -2,6 +2,7 @@
 // has moved; a run allocates nothing.
 #pragma once
 
+#include <memory_resource>
 #include <span>
 #include <string_view>
 
@@ -55,14 +56,15 @@ class Runner {
 
   void bind();
   Bound bind_segment(const SegmentPlan& segment, std::span<const size_t> steps);
-  double run_whole();
+  double run_whole(const Workload& live);
   Tensor tensor_of(Value value, int device, const Layout* layout);
   std::byte* address_of(Value value, int device) const;
-  void copy(const Copy& copy);
+  /// The live rows of what a segment reads of other devices.
+  void hand_over(const SegmentPlan& segment, const Workload& live);
   /// The live counts, which are the first bytes of a head.
   void count(const Workload& live);
   void write_head(const Workload& live);
-  void launch();
+  void launch(const Workload& live);
   /// An output of at least `bytes`, where it is.
   std::pair<const Device&, std::byte*> output_at(std::string_view output, size_t bytes) const;
   void run_observed(const Workload& live);
@@ -84,8 +86,8 @@ class Runner {
   std::vector<Input> inputs_;
   std::vector<std::vector<std::byte>> heads_;  // by device: what the first bytes of its arena are to be
   std::vector<Bound> bound_;
-  std::vector<Bound> whole_;        // where the table is wanted: the segments once more, to be timed as one
-  std::vector<std::byte> staging_;  // for copies between devices
+  std::vector<Bound> whole_;             // where the table is wanted: the segments once more, to be timed as one
+  std::pmr::vector<std::byte> staging_;  // of the host, for what is handed over
 };
 
 }  // namespace weft

@@ -2,14 +2,16 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstdio>
 
 namespace weft {
 
 Runtime::Runtime(Env env, std::vector<std::unique_ptr<Backend>> backends)
-    : env_(std::move(env)), backends_(std::move(backends)), devices_(devices_of(backends_)) {
+    : env_(std::move(env)), backends_(std::move(backends)), devices_(devices_of(backends_)), rates_(env_.cache_folder) {
   if (env_.debug < 1) return;
-  if (env_.debug >= 2) calibrate();  // the table states shares of the limit
+  if (env_.debug >= 2) calibrate(devices_, 0);  // the table states shares of the limit
   for (const auto& backend : backends_) {
     if (const std::string reason = backend->absent(); !reason.empty()) fmt::print(stderr, "weft: {}\n", reason);
   }
@@ -20,8 +22,21 @@ Runtime::Runtime(Env env, std::vector<std::unique_ptr<Backend>> backends)
   }
 }
 
-void Runtime::calibrate(size_t working_set) {
-  for (const Device& device : devices_) device.backend->calibrate(device.index, working_set);
+void Runtime::calibrate(std::span<const Device> devices, size_t working_set, bool anew) {
+  constexpr size_t kMostRead = size_t{1} << 30, kMostUsed = size_t{4} << 30;  // above these, rates are the same
+  for (const Device& device : devices) {
+    const DeviceInfo& info = device.info();
+    const std::string key = fmt::format("{} of {} MiB reading {} MiB: {}", info.name,
+                                        std::bit_floor(std::min(info.memory_bytes, kMostUsed)) >> 20,
+                                        std::bit_ceil(std::min(working_set, kMostRead)) >> 20, info.description);
+    const DeviceInfo* known = anew ? nullptr : rates_.find(key);
+    if (known != nullptr) {
+      device.backend->set_rates(device.index, *known);
+    } else {
+      device.backend->calibrate(device.index, working_set);
+      rates_.keep(key, info);
+    }
+  }
 }
 
 Runtime::~Runtime() {

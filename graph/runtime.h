@@ -7,6 +7,7 @@
 
 #include "graph/backend.h"
 #include "graph/env.h"
+#include "graph/rate_cache.h"
 #include "graph/trace.h"
 
 namespace weft {
@@ -24,13 +25,15 @@ class Runtime {
   /// The devices of one backend, or for "auto" every device but the oracle's. Throws Error if there is none.
   std::vector<Device> devices(std::string_view backend) const;
   Trace& trace() { return trace_; }
-  /// Measures every device, for predictions and shares of the limit; about a second. See Backend::calibrate.
-  void calibrate(size_t working_set = 0);
+  /// Finds out how fast devices are, for predictions and shares of the limit: see Backend::calibrate. It is measured if
+  /// this machine has not kept it, or if it is wanted `anew`; a second or two.
+  void calibrate(std::span<const Device> devices, size_t working_set, bool anew = false);
 
  private:
   Env env_;
   std::vector<std::unique_ptr<Backend>> backends_;
   std::vector<Device> devices_;
+  RateCache rates_;
   Trace trace_;
 };
 

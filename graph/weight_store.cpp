@@ -21,11 +21,32 @@ void pack_parallel(const Layout& layout, const Tensor& host, std::byte* packed) 
 
 }  // namespace
 
+WeightStore::Key WeightStore::key_of(const Tensor& host, const Device& device, const Layout* layout) {
+  return {host.data, host.type.bytes(), layout != nullptr ? layout->name : "", device.backend, device.index};
+}
+
+bool WeightStore::has(const Tensor& host, const Device& device, const Layout* layout) const {
+  return copies_.contains(key_of(host, device, layout));
+}
+
+size_t WeightStore::owned_bytes() const {
+  size_t total = 0;
+  for (const auto& [key, buffer] : copies_) total += buffer.bytes();
+  return total;
+}
+
+size_t WeightStore::owned_bytes(const Device& device) const {
+  size_t total = 0;
+  for (const auto& [key, buffer] : copies_) {
+    if (std::get<3>(key) == device.backend && std::get<4>(key) == device.index) total += buffer.bytes();
+  }
+  return total;
+}
+
 Tensor WeightStore::get(const Tensor& host, const Device& device, const Layout* layout) {
   if (layout == nullptr && device.info().host_memory) return host;
   const size_t bytes = layout != nullptr ? layout->bytes(host.type) : host.type.bytes();
-  const Key key{host.data, host.type.bytes(), layout != nullptr ? layout->name : "", device.backend, device.index};
-  const auto [it, added] = copies_.try_emplace(key);
+  const auto [it, added] = copies_.try_emplace(key_of(host, device, layout));
   if (added) {
     Buffer& buffer = it->second;
     try {
@@ -43,7 +64,6 @@ Tensor WeightStore::get(const Tensor& host, const Device& device, const Layout* 
       copies_.erase(it);
       throw;
     }
-    owned_bytes_ += bytes;
     if (device.info().host_memory) device.backend->release_source(host.data, host.type.bytes());
   }
   return {host.type, it->second.data(), layout};
@@ -85,14 +105,24 @@ size_t StateStore::bytes() const {
 }
 
 std::byte* Memory::arena(const Device& device, size_t bytes) {
-  Buffer& arena = arenas_[{device.backend, device.index}];
+  auto& [arena, expected] = arenas_[{device.backend, device.index}];
   if (arena.bytes() < bytes || arena.data() == nullptr) {
     ++generation;      // even if the allocation fails: the old bytes are gone
     arena = Buffer();  // give back first: the old bytes are of no use
-    arena = device.backend->allocate(device.index, std::max<size_t>(bytes, 1));
-    device.backend->clear(device.index, arena.data(), std::max<size_t>(bytes, 1));
+    const size_t all = std::max({bytes, expected, size_t{1}});
+    arena = device.backend->allocate(device.index, all);
+    device.backend->clear(device.index, arena.data(), all);
   }
   return arena.data();
+}
+
+void Memory::expect_arena(const Device& device, size_t bytes) {
+  arenas_[{device.backend, device.index}].expected = bytes;
+}
+
+size_t Memory::arena_bytes(const Device& device) const {
+  const auto it = arenas_.find({device.backend, device.index});
+  return it == arenas_.end() ? 0 : std::max(it->second.buffer.bytes(), it->second.expected);
 }
 
 }  // namespace weft

@@ -14,13 +14,16 @@ class WeightStore {
  public:
   /// The weight on the device, uploaded or packed at first use.
   Tensor get(const Tensor& host, const Device& device, const Layout* layout);
-  /// Bytes this store owns (packed or uploaded copies, not mapped files).
-  size_t owned_bytes() const { return owned_bytes_; }
+  /// Whether get() would find a copy.
+  bool has(const Tensor& host, const Device& device, const Layout* layout) const;
+  /// Bytes this store owns (packed or uploaded copies, not mapped files), on all devices or on one.
+  size_t owned_bytes() const;
+  size_t owned_bytes(const Device& device) const;
 
  private:
   using Key = std::tuple<const std::byte*, size_t, std::string_view, const Backend*, int>;
+  static Key key_of(const Tensor& host, const Device& device, const Layout* layout);
   std::map<Key, Buffer> copies_;
-  size_t owned_bytes_ = 0;
 };
 
 class StateStore {
@@ -50,9 +53,17 @@ struct Memory {
   /// Grows the device's arena to at least `bytes`; a grown arena has moved, and `generation` tells.
   std::byte* arena(const Device& device, size_t bytes);
   int generation = 0;
+  /// The arena will be at least so large: plans leave room for it, and it is made so at once.
+  void expect_arena(const Device& device, size_t bytes);
+  /// What the arena takes, or will at least.
+  size_t arena_bytes(const Device& device) const;
 
  private:
-  std::map<std::pair<const Backend*, int>, Buffer> arenas_;
+  struct Arena {
+    Buffer buffer;
+    size_t expected = 0;  // bytes
+  };
+  std::map<std::pair<const Backend*, int>, Arena> arenas_;
 };
 
 }  // namespace weft

@@ -12,6 +12,7 @@
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/machine.h"
 #include "backends/cpu/steps.h"
+#include "graph/rate_cache.h"
 
 namespace weft {
 namespace {
@@ -87,6 +88,7 @@ class CpuBackend : public Backend {
     device_.int8_gops = cpu::measure_int8_gops(team_, isa_, team_.size());
     device_.half_gflops = cpu::measure_tile_gflops(team_, isa_, team_.size());
   }
+  void set_rates(int, const DeviceInfo& measured) override { copy_rates(device_, measured); }
   std::string limits_table(int) override {
     const Buffer buffer = probe_memory(kMostProbed);
     return cpu::measure_table(team_, isa_, floats(buffer));

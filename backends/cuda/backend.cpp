@@ -18,6 +18,7 @@
 #include "backends/cuda/steps.h"
 #include "backends/cuda/trace.h"
 #include "backends/cuda/upload.h"
+#include "graph/rate_cache.h"
 
 namespace weft::cuda {
 namespace {
@@ -50,9 +51,12 @@ class CudaDevice {
     check(cudaMemsetAsync(scratch_.arrivals, 0, kCounters, stream_), "clearing memory");
     check(cudaMalloc(reinterpret_cast<void**>(&scratch_.partial), staged_scratch()), "allocating memory");
     const int sms = properties.multiProcessorCount;
+    int driver = 0;
+    check(cudaDriverGetVersion(&driver), "asking for the driver's version");
     info = {.name = fmt::format("cuda:{}", index),
-            .description = fmt::format("{}, {} SMs, {} MiB, compute capability {}.{}", properties.name, sms,
-                                       total >> 20, properties.major, properties.minor),
+            .description =
+                fmt::format("{}, {} SMs, {} MiB, compute capability {}.{}, driver for CUDA {}.{}", properties.name, sms,
+                            total >> 20, properties.major, properties.minor, driver / 1000, driver % 1000 / 10),
             // What the data sheet says, until it is measured: two transfers a clock.
             .bandwidth_gbps = 2e-6 * attribute(cudaDevAttrMemoryClockRate, index) * properties.memoryBusWidth / 8,
             .gflops = 1e-6 * attribute(cudaDevAttrClockRate, index) * sms * 128 * 2,
@@ -257,6 +261,10 @@ class CudaBackend : public Backend {
     measure(infos_[static_cast<size_t>(device)], {on.stream(), at(device).copies, on.scratch()});
   }
 
+  void set_rates(int device, const DeviceInfo& measured) override {
+    copy_rates(infos_[static_cast<size_t>(device)], measured);
+  }
+
   std::unique_ptr<SpanRecorder> record_spans(int device) override { return cuda::record_spans(device); }
 
  private:
@@ -271,7 +279,7 @@ class CudaBackend : public Backend {
 }  // namespace
 }  // namespace weft::cuda
 
-extern "C" weft::Backend* weft_cuda_backend_4(const weft::CudaOptions& options, std::string& why_not) {
+extern "C" weft::Backend* weft_cuda_backend_5(const weft::CudaOptions& options, std::string& why_not) {
   int n = 0;
   const cudaError_t status = cudaGetDeviceCount(&n);
   if (status != cudaSuccess || n == 0) {

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "graph/rate_cache.h"
 #include "ops/catalogue.h"
 
 namespace weft {
@@ -19,7 +20,8 @@ class NullSegment final : public Segment {
 
 class NullBackend final : public Backend {
  public:
-  explicit NullBackend(NullOptions options) : devices_(std::move(options.devices)), used_(devices_.size(), 0) {
+  explicit NullBackend(NullOptions options)
+      : devices_(std::move(options.devices)), measured_(std::move(options.measured)), used_(devices_.size(), 0) {
     for (const Schema* op : all_schemas()) {
       if (std::ranges::find(options.without, op->name) != options.without.end()) continue;
       kernels_.push_back({.name = fmt::format("{}.null", op->name),
@@ -57,8 +59,15 @@ class NullBackend final : public Backend {
   std::unique_ptr<Steps> begin(int) override { return std::make_unique<NullSteps>(); }
   std::unique_ptr<Segment> finish(std::unique_ptr<Steps>) override { return std::make_unique<NullSegment>(); }
 
+  void calibrate(int device, size_t) override {
+    if (!measured_.empty()) set_rates(device, measured_[static_cast<size_t>(device)]);
+  }
+  void set_rates(int device, const DeviceInfo& measured) override {
+    copy_rates(devices_[static_cast<size_t>(device)], measured);
+  }
+
  private:
-  std::vector<DeviceInfo> devices_;
+  std::vector<DeviceInfo> devices_, measured_;
   std::vector<Kernel> kernels_;
   std::vector<size_t> used_;
 };

@@ -12,6 +12,8 @@ struct NullOptions {
   std::vector<DeviceInfo> devices;
   /// Ops it has no kernel for; every other op has one, fused or primitive.
   std::vector<std::string> without;
+  /// What calibrate() finds, by device; empty: what they claim.
+  std::vector<DeviceInfo> measured;
 };
 
 /// Memory is host memory but counted against each device's memory_bytes; kernels do nothing.

@@ -19,11 +19,13 @@ struct BenchArguments {
 
 struct Row {
   std::string test;
+  std::string backend = {};  // of the devices that its plan uses, and their threads
+  int threads = 0;
   double tokens_per_s = 0, stddev = 0, gb_per_s = 0, tflop_per_s = 0, share_of_limit = 0;
-  Arithmetic arithmetic = Arithmetic::f64;  // of its plan's largest step: what its limit is made of
-  double limit_tflop_per_s = 0;
-  double step_us = 0, predicted_us = 0;           // of decoding
-  std::optional<double> deterministic_cost = {};  // of its time: what it takes more than without --deterministic
+  Arithmetic arithmetic = Arithmetic::f64;           // of its plan's largest step: what its limit is made of
+  double limit_gb_per_s = 0, limit_tflop_per_s = 0;  // its shares are shares of these
+  double step_us = 0, predicted_us = 0;              // of decoding
+  std::optional<double> deterministic_cost = {};     // of its time: what it takes more than without --deterministic
 };
 
 /// What the device runs in some steps of decoding.
@@ -32,14 +34,43 @@ struct Gaps {
   SpanReport report = {};
 };
 
-/// Rows of a run, and what its shares are shares of.
 struct Report {
-  std::string model, type, backend;
-  int threads = 0;
-  double limit_gb_per_s = 0, first_token_s = 0;
+  std::string model, type;
+  double first_token_s = 0;
   std::vector<Row> rows;
   bool own_memory = false;  // a device has
 };
+
+/// What the devices of a plan could do together, each with its part of the plan after the other.
+void add_limits(Row& row, const Plan& plan) {
+  double bytes = 0, flops = 0, read_ns = 0, compute_ns = 0, most = 0;
+  for (size_t d = 0; d < plan.devices.size(); ++d) {
+    const DeviceInfo& info = plan.devices[d].info();
+    double device_bytes = 0, device_flops = 0, largest = 0;
+    Arithmetic arithmetic = Arithmetic::f64;  // of the device's largest step
+    bool used = false;
+    for (const Step& step : plan.steps) {
+      if (static_cast<size_t>(step.device) != d) continue;
+      used = true;
+      device_bytes += step.cost.weight_bytes;
+      device_flops += step.cost.flops;
+      if (step.cost.flops > largest) arithmetic = step.kernel->arithmetic;
+      largest = std::max(largest, step.cost.flops);
+    }
+    if (!used) continue;
+    if (largest > most) row.arithmetic = arithmetic;
+    most = std::max(most, largest);
+    const std::string name(plan.devices[d].backend->name());
+    if (row.backend.find(name) == std::string::npos) row.backend += (row.backend.empty() ? "" : "+") + name;
+    row.threads = std::max(row.threads, info.threads);
+    bytes += device_bytes;
+    flops += device_flops;
+    read_ns += device_bytes / info.bandwidth_gbps;
+    compute_ns += device_flops / info.rate(arithmetic);
+  }
+  row.limit_gb_per_s = read_ns > 0 ? bytes / read_ns : 0;
+  row.limit_tflop_per_s = compute_ns > 0 ? flops / compute_ns / 1e3 : 0;
+}
 
 std::string_view name_of(Arithmetic arithmetic) {
   constexpr std::string_view kNames[] = {"f64", "f32", "16-bit", "8-bit"};
@@ -53,10 +84,7 @@ class Bench {
     for (int64_t b = 0; b < options.batch; ++b) sequences_.push_back(session_.open_sequence());
     feed(1, std::span(sequences_).first(1));
     first_token_s_ = std::chrono::duration<double>(Clock::now() - start).count();
-    for (const Device& device : session_.devices()) {
-      device.backend->calibrate(device.index, engine.model().weight_bytes());
-    }
-    device_ = session_.devices().front().info();
+    engine.runtime().calibrate(session_.devices(), engine.model().weight_bytes(), /*anew=*/true);
   }
   /// For spans() alone: nothing is fed or measured.
   Bench(Engine& engine, const BenchArguments& options) : session_(engine.session()), options_(options) {
@@ -117,9 +145,6 @@ class Bench {
     return recorder.take();
   }
 
-  /// What the shares are shares of, measured in this run; and of each row its limit_tflop_per_s.
-  double limit_gb_per_s() const { return device_.bandwidth_gbps; }
-
  private:
   using Clock = std::chrono::steady_clock;
 
@@ -172,20 +197,14 @@ class Bench {
     Row r{.test = std::move(test), .tokens_per_s = tokens / median, .stddev = std::sqrt(variance)};
     r.gb_per_s = cost.weight_bytes / median / 1e9;
     r.tflop_per_s = cost.flops / median / 1e12;
-    double most = 0;
-    for (const Step& step : session_.last_plan()->steps) {
-      if (step.cost.flops > most) r.arithmetic = step.kernel->arithmetic;
-      most = std::max(most, step.cost.flops);
-    }
-    r.limit_tflop_per_s = device_.rate(r.arithmetic) / 1e3;
-    r.share_of_limit = std::max(r.gb_per_s / device_.bandwidth_gbps, r.tflop_per_s / r.limit_tflop_per_s);
+    add_limits(r, *session_.last_plan());
+    r.share_of_limit = std::max(r.gb_per_s / r.limit_gb_per_s, r.tflop_per_s / r.limit_tflop_per_s);
     return r;
   }
 
   Session& session_;
   const BenchArguments& options_;
   double first_token_s_ = 0;
-  DeviceInfo device_;
   std::vector<int> sequences_;
   std::vector<int32_t> chosen_;  // for each sequence fed last
   uint64_t state_ = 1;
@@ -195,15 +214,12 @@ Report measure(const BenchArguments& options) {
   const auto start = std::chrono::steady_clock::now();
   Engine engine(options.run, options.batch);
   Session& session = engine.session();
-  const int64_t longest = options.depth + std::max(options.prompt, options.generate + 1);
+  const int64_t longest = options.run.enough;
   require(longest <= session.context(), "bench: depth {} and {} more tokens do not fit the context of {}",
           options.depth, longest - options.depth, session.context());
   Bench run(engine, options, start);
   Report report{.model = std::filesystem::path(engine.model().path()).filename().string(),
                 .type = std::string(engine.model().main_type().name()),
-                .backend = std::string(session.devices().front().backend->name()),
-                .threads = session.devices().front().info().threads,
-                .limit_gb_per_s = run.limit_gb_per_s(),
                 .first_token_s = run.first_token_s(),
                 .rows = {},
                 .own_memory = std::ranges::any_of(session.devices(),
@@ -277,6 +293,7 @@ std::string text_of(const Gaps& gaps, double untraced_us) {
 
 void bench(const BenchArguments& options) {
   BenchArguments plain = options;  // the rows are the same with --ops
+  plain.run.enough = options.depth + std::max(options.prompt, options.generate + 1);
   plain.run.per_op_table = false;
   std::vector<Row> free;  // of a run that may sum in any order, before the one that may not
   if (options.run.deterministic) {
@@ -302,15 +319,15 @@ void bench(const BenchArguments& options) {
     for (const Row& r : report.rows) {
       list.push_back({{"model", report.model},
                       {"type", report.type},
-                      {"backend", report.backend},
-                      {"threads", report.threads},
+                      {"backend", r.backend},
+                      {"threads", r.threads},
                       {"test", r.test},
                       {"tokens_per_s", r.tokens_per_s},
                       {"stddev", r.stddev},
                       {"gb_per_s", r.gb_per_s},
                       {"tflop_per_s", r.tflop_per_s},
                       {"share_of_limit", r.share_of_limit},
-                      {"limit_gb_per_s", report.limit_gb_per_s},
+                      {"limit_gb_per_s", r.limit_gb_per_s},
                       {"limit_tflop_per_s", r.limit_tflop_per_s},
                       {"step_us", r.step_us},
                       {"predicted_us", r.predicted_us},
@@ -325,14 +342,14 @@ void bench(const BenchArguments& options) {
                free.empty() ? "" : "  deterministic costs");
     for (const Row& r : report.rows) {
       fmt::print("{:<28} {:<7} {:<8} {:>7} {:>10} {:>12.1f} {:>9.1f} {:>8.2f} {:>9.3f} {:>8.1f}%{}\n", report.model,
-                 report.type, report.backend, report.threads, r.test, r.tokens_per_s, r.stddev, r.gb_per_s,
-                 r.tflop_per_s, 100 * r.share_of_limit,
+                 report.type, r.backend, r.threads, r.test, r.tokens_per_s, r.stddev, r.gb_per_s, r.tflop_per_s,
+                 100 * r.share_of_limit,
                  r.deterministic_cost ? fmt::format("{:>+20.1f}%", 100 * *r.deterministic_cost) : "");
     }
-    fmt::print("first token {:.2f} s after the start; limits measured in this run: reads {:.2f} GB/s",
-               report.first_token_s, report.limit_gb_per_s);
+    fmt::print("first token {:.2f} s after the start; limits measured in this run", report.first_token_s);
     for (const Row& r : report.rows) {
-      fmt::print("; {}: {} arithmetic {:.3f} TFLOP/s", r.test, name_of(r.arithmetic), r.limit_tflop_per_s);
+      fmt::print("; {}: reads {:.2f} GB/s, {} arithmetic {:.3f} TFLOP/s", r.test, r.limit_gb_per_s,
+                 name_of(r.arithmetic), r.limit_tflop_per_s);
       if (r.step_us > 0) fmt::print(", a step {:.1f} us, predicted {:.1f}", r.step_us, r.predicted_us);
     }
     fmt::print("\n");

@@ -56,7 +56,7 @@ void check_ops(const CheckOpsArguments& options) {
       files.push_back(path);
     }
   }
-  const auto runtime = make_runtime(options.threads);
+  const auto runtime = make_runtime({.backend = options.backend, .threads = options.threads});
   int passed = 0, failed = 0;
   for (const std::string& file : files) {
     std::string name = std::filesystem::path(file).filename().string();

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/all.h"
 #include "graph/runtime.h"
 #include "graph/size_text.h"
 #include "models/model.h"
@@ -38,11 +39,11 @@ struct RunOptions {
   std::string precision = "fast";
   std::string kv_type;
   int64_t context = 0;
-  int64_t enough = 0;  // of context, where none is asked for: see SessionOptions
+  int64_t enough = 0;  // tokens of context that the command needs; 0 = not known: see SessionOptions
   std::vector<std::string> place, adapters;
   std::string quantize;
   std::string gpu_memory = "auto";
-  int64_t gpu_layers = -1;
+  std::optional<int64_t> gpu_layers;
   bool deterministic = false, no_pack = false, fallback = false, explain = false;
   bool per_op_table = false;
 };
@@ -53,28 +54,37 @@ void add_run_options(CLI::App& command, RunOptions& options, const char* default
 /// A model, ready to run: what nearly every command starts with.
 class Engine {
  public:
-  explicit Engine(const RunOptions& options, int64_t max_sequences = 1, StepObserver* observer = nullptr);
+  explicit Engine(RunOptions options, int64_t max_sequences = 1, StepObserver* observer = nullptr);
 
   Runtime& runtime() { return *runtime_; }
   const Model& model() const { return *model_; }
-  Session& session() { return *session_; }
+  /// Made when it is first asked for, with the context that was expected until then.
+  Session& session();
+  /// The longest sequence will have so many tokens.
+  void expect(int64_t tokens) { options_.enough = tokens; }
   /// Throws Error if the file has no vocabulary.
   const Tokenizer& tokenizer();
 
  private:
+  void require_gpu() const;
+  void remark_placement() const;
+
+  RunOptions options_;
+  int64_t max_sequences_;
+  StepObserver* observer_;
   std::unique_ptr<Runtime> runtime_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Session> session_;
   std::optional<Tokenizer> tokenizer_;
 };
 
-/// One line on standard error where `auto` found no GPU, and why; a command says it when it is done, so that an error
-/// is the only line.
-void say_without_gpu(const Runtime& runtime, const RunOptions& options);
+/// A line for standard error when the command is done, once however often it is said; not with --quiet, and not where
+/// there is an error, which is then the only line.
+void remark(std::string line);
+std::vector<std::string>& remarks();
 
 /// `per_op_table`: times each step and prints the table at the end, as WEFT_DEBUG=2 does.
-std::unique_ptr<Runtime> make_runtime(int threads = 0, bool per_op_table = false, size_t gpu_memory = SIZE_MAX,
-                                      bool deterministic = false);
+std::unique_ptr<Runtime> make_runtime(const BackendOptions& options = {}, bool per_op_table = false);
 /// The path given, or that of the bundled model. Throws Error if that is not to be found.
 std::string model_path(const std::string& given);
 /// The tokenizer of a checkpoint, or of a tokenizer.json given as the model.

@@ -82,7 +82,7 @@ class Progress {
 
 /// Runs both and prints what differs; throws Error if that is more than the bounds.
 void verify(const ConvertArguments& options, std::shared_ptr<const Checkpoint> source) {
-  const auto runtime = make_runtime();
+  const auto runtime = make_runtime({.backend = options.backend});
   const Verification v = verify_conversion(std::move(source), open_checkpoint(options.output), *runtime,
                                            options.backend, options.verify_kl);
   const KlScore& kl = v.comparison.kl;

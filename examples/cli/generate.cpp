@@ -18,6 +18,9 @@ void generate_text(const GenerateArguments& options) {
   Engine engine(options.run);
   const Tokenizer& tokenizer = engine.tokenizer();
   const auto prompt = tokenizer.encode(options.prompt);
+  constexpr int64_t kManyTokens = 8192;  // of an answer whose length is not given
+  engine.expect(static_cast<int64_t>(prompt.size()) +
+                (options.generate.max_tokens < 0 ? kManyTokens : options.generate.max_tokens));
   const int sequence = engine.session().open_sequence();
   bool said_prompt = false;
   const auto say = [&](std::string_view text) {
@@ -37,7 +40,6 @@ void generate_text(const GenerateArguments& options) {
   fmt::print(stderr, "weft: prompt {} tokens, {:.1f} tokens/s; generated {} tokens, {:.1f} tokens/s\n",
              result.prompt_tokens, rate(result.prompt_tokens, result.prompt_s), result.tokens.size(),
              rate(decoded, result.decode_s));
-  say_without_gpu(engine.runtime(), options.run);
 }
 
 }  // namespace
@@ -49,7 +51,7 @@ void add_generate(CLI::App& app, Action& action) {
   command->add_option("-p,--prompt", options->prompt, "The text to continue")->required();
   command
       ->add_option("-n,--n-predict", options->generate.max_tokens,
-                   "Tokens to generate (default: until the end or a full context)")
+                   "Tokens to generate (default: until the end or a full context, which then has room for 8192)")
       ->check(CLI::NonNegativeNumber);
   SamplerOptions& sampler = options->generate.sampler;
   command->add_option("--temp", sampler.temperature, "Temperature; 0 is greedy")->capture_default_str();

@@ -39,13 +39,15 @@ void print_env() {
 }
 
 void print_devices(int threads) {
-  const auto runtime = make_runtime(threads);
+  const auto runtime = make_runtime({.threads = threads});
   for (const Device& device : runtime->devices()) {
     const DeviceInfo& info = device.info();
-    device.backend->calibrate(device.index);
-    fmt::print("{}: {}, {} free\n    reads {:.1f} GB/s, f32 arithmetic {:.1f} GFLOP/s\n{}", info.name, info.description,
-               size_text(info.memory_bytes), info.bandwidth_gbps, info.gflops,
-               device.backend->limits_table(device.index));
+    runtime->calibrate({&device, 1}, 0, /*anew=*/true);
+    fmt::print("{}: {}, {} free\n    reads {:.1f} GB/s, f32 arithmetic {:.1f} GFLOP/s", info.name, info.description,
+               size_text(info.memory_bytes), info.bandwidth_gbps, info.gflops);
+    if (info.half_gflops > 0) fmt::print(", 16-bit {:.1f}", info.half_gflops);
+    if (info.int8_gops > 0) fmt::print(", 8-bit {:.1f}", info.int8_gops);
+    fmt::print("\n{}", device.backend->limits_table(device.index));
   }
 }
 
@@ -77,8 +79,8 @@ void inspect(const InspectArguments& options) {
   if (options.devices) print_devices(options.run.threads);
   if (options.plan) {
     Engine engine(options.run);
-    engine.runtime().calibrate();
-    fmt::print("{}", dump_plan(engine.session().decode_plan()));
+    engine.runtime().calibrate(engine.session().devices(), engine.model().weight_bytes());
+    fmt::print("{}", engine.session().explain());
   }
   if (!options.ops && !options.env && !options.devices && !options.plan) print_model(options.run);
 }

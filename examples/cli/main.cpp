@@ -61,5 +61,7 @@ int main(int argc, char** argv) {
     return report(error.what());
   }
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) return report("cannot write to standard output");
+  if (weft::cli::quiet()) return 0;
+  for (const std::string& line : weft::cli::remarks()) fmt::print(stderr, "weft: {}\n", line);
   return 0;
 }

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "graph/passes/passes.h"
+#include "graph/weight_store.h"
 
 namespace weft::passes {
 namespace {
@@ -22,21 +23,24 @@ Value root_of(const Graph& graph, Value value) {
 }
 
 /// Weights that a device reads mapped, and those it keeps copies of: each once, as the weight store does.
-void count_weights(Plan& plan) {
+void count_weights(Plan& plan, const Memory* held) {
   std::set<std::tuple<int, NodeId, std::string_view>> counted;
   for (const Step& step : plan.steps) {
-    const DeviceInfo& device = plan.devices[static_cast<size_t>(step.device)].info();
+    const Device& device = plan.devices[static_cast<size_t>(step.device)];
     Plan::DeviceBytes& bytes = plan.bytes[static_cast<size_t>(step.device)];
     for (size_t n = 0; n < step.match.nodes.size(); ++n) {
       const auto& in = step.match.node(n).in;
       for (size_t slot = 0; slot < in.size(); ++slot) {
         for (const Value& value : in.list(slot)) {
-          if (plan.graph->node(value.node).as<WeightOp>() == nullptr) continue;
+          const WeightOp* weight = plan.graph->node(value.node).as<WeightOp>();
+          if (weight == nullptr) continue;
           const TensorType& type = value.type();
           const Layout* layout = step.kernel->layout_for(step.match, n, slot, type);
           if (!counted.emplace(step.device, value.node, layout != nullptr ? layout->name : "").second) continue;
-          bytes.copied += copy_bytes(type, layout, device);
-          if (layout == nullptr && device.host_memory) bytes.mapped += type.bytes();
+          const size_t copy = copy_bytes(type, layout, device.info());
+          bytes.copied += copy;
+          if (held != nullptr && held->weights.has(weight->host, device, layout)) bytes.held += copy;
+          if (layout == nullptr && device.info().host_memory) bytes.mapped += type.bytes();
         }
       }
     }
@@ -98,7 +102,7 @@ size_t assign_offsets(std::span<Lifetime> items, size_t alignment, size_t reserv
   return needed;
 }
 
-void memory(Plan& plan) {
+void memory(Plan& plan, const Memory* held) {
   const Graph& graph = *plan.graph;
   const int end = static_cast<int>(plan.steps.size());
   Slots slots(plan);
@@ -148,7 +152,7 @@ void memory(Plan& plan) {
   }
 
   plan.bytes.assign(plan.devices.size(), {});
-  count_weights(plan);
+  count_weights(plan, held);
   for (size_t d = 0; d < plan.devices.size(); ++d) {
     const size_t alignment = plan.devices[d].info().alignment;
     std::vector<Lifetime> items;

@@ -10,16 +10,23 @@ Plan compile(const Graph& graph, std::span<const Device> devices, const CompileO
 
 namespace passes {
 
+/// A device for each node of a graph, and why; no reasons where nobody asks for them.
+struct Placement {
+  std::vector<int> device;
+  std::vector<Reason> reason = {};
+};
 /// 1. place: a device for each live node, by predicted time under the devices' memory. `budget` is bytes by device.
 /// Never over budget, and never slower in prediction than the best single device that fits; nothing if none can be.
-std::optional<std::vector<int>> place(const Graph& graph, std::span<const Device> devices,
-                                      const CompileOptions& options, std::span<const size_t> budget);
+std::optional<Placement> place(const Graph& graph, std::span<const Device> devices, const CompileOptions& options,
+                               std::span<const size_t> budget);
 /// Everything on one device: a placement for each device where that can be (memory, kernels, --place, state).
-std::vector<std::vector<int>> place_on_one(const Graph& graph, std::span<const Device> devices,
-                                           const CompileOptions& options, std::span<const size_t> budget);
+std::vector<Placement> place_on_one(const Graph& graph, std::span<const Device> devices, const CompileOptions& options,
+                                    std::span<const size_t> budget);
+/// The rules that match no node that runs.
+std::vector<PlaceRule> idle_rules(const Graph& graph, std::span<const PlaceRule> rules);
 
 /// 2. select: the first kernel (longest chain first) that accepts, else the fallback, else an Error with every reason.
-Plan select(const Graph& graph, std::span<const Device> devices, std::span<const int> node_device,
+Plan select(const Graph& graph, std::span<const Device> devices, const Placement& placement,
             const CompileOptions& options);
 
 /// 3. fold: steps whose inputs are all constant run once.
@@ -28,8 +35,8 @@ void fold(Plan& plan);
 /// 4. schedule: order, segments, copies between devices.
 void schedule(Plan& plan);
 
-/// 5. memory: lifetimes to offsets, one arena per device.
-void memory(Plan& plan);
+/// 5. memory: lifetimes to offsets, one arena per device. `held`: see CompileOptions::memory.
+void memory(Plan& plan, const Memory* held = nullptr);
 
 // -- shared by the passes
 // ----------------------------------------------------------------------------------------------

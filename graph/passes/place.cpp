@@ -11,11 +11,16 @@
 #include <set>
 
 #include "graph/passes/passes.h"
+#include "graph/weight_store.h"
 
 namespace weft::passes {
 namespace {
 
 constexpr double kNever = std::numeric_limits<double>::infinity();
+
+bool matches(const PlaceRule& rule, const Graph& graph, const Node& node) {
+  return fnmatch(rule.pattern.c_str(), fmt::format("{}.{}", graph.scope_name(node), node.op->name).c_str(), 0) == 0;
+}
 
 /// The graph as placement sees it: live nodes that are not sources, with their time and memory on each device.
 class Problem {
@@ -28,16 +33,20 @@ class Problem {
       if (live[static_cast<size_t>(id)] && !is_source(graph.node(id))) items_.push_back(id);
     }
     time_.resize(items_.size() * devices.size());
+    held_on_.resize(items_.size(), -1);
     for (size_t i = 0; i < items_.size(); ++i) {
-      const std::optional<size_t> forced = forced_device(graph.node(items_[i]), options);
+      const std::vector<bool> allowed = allowed_devices(graph.node(items_[i]), options);
       const std::span<double> times = std::span(time_).subspan(i * devices.size(), devices.size());
       for (size_t d = 0; d < devices.size(); ++d) {
-        times[d] = forced && *forced != d ? kNever : predict_node_us(graph, items_[i], devices[d], options);
-        owned_.push_back(owned_sources(items_[i], devices[d], options));
+        times[d] = allowed[d] ? predict_node_us(graph, items_[i], devices[d], options) : kNever;
+        bool held = false;
+        owned_.push_back(owned_sources(items_[i], devices[d], options, held));
+        if (held && (held_on_[i] < 0 || times[d] < times[static_cast<size_t>(held_on_[i])]))
+          held_on_[i] = static_cast<int>(d);
       }
       // What can run nowhere goes anywhere: select then names the node, the device and the reasons.
       if (std::ranges::min(times) == kNever) {
-        for (size_t d = 0; d < devices.size(); ++d) times[d] = forced && *forced != d ? kNever : 0;
+        for (size_t d = 0; d < devices.size(); ++d) times[d] = allowed[d] ? 0 : kNever;
       }
     }
     keep_states_together();
@@ -68,32 +77,53 @@ class Problem {
     return std::accumulate(owned.begin(), owned.end(), size_t{0},
                            [](size_t sum, const auto& o) { return sum + o.second; });
   }
-  /// A device for each node of the graph; a source's is that of a reader.
-  std::vector<int> by_node(std::span<const int> placement) const {
-    std::vector<int> devices(static_cast<size_t>(graph_.size()), 0);
+  /// Items where their weights were copied to for plans before this one, or on the host where they are mapped, and the
+  /// others where the item before them is: it takes no more memory than there is.
+  std::vector<int> as_held() const {
+    const auto host = std::ranges::find_if(devices_, [](const Device& device) { return device.info().host_memory; });
+    size_t at = host != devices_.end() ? static_cast<size_t>(host - devices_.begin()) : 0;
+    const size_t home = at;
+    std::vector<int> placement;
     for (size_t i = 0; i < items_.size(); ++i) {
-      devices[static_cast<size_t>(items_[i])] = placement[i];
+      const bool weights = std::ranges::any_of(owned_by(i, 0), [&](const auto& owned) {
+        return graph_.node(owned.first).template as<WeightOp>() != nullptr;
+      });
+      if (held_on_[i] >= 0) at = static_cast<size_t>(held_on_[i]);
+      else if (weights) at = home;
+      placement.push_back(static_cast<int>(goes_to(i, at)));
+    }
+    return placement;
+  }
+  /// By node of the graph; a source's device is that of a reader.
+  Placement by_node(std::span<const int> placement) const {
+    const auto n = static_cast<size_t>(graph_.size());
+    Placement all{std::vector<int>(n, 0), std::vector<Reason>(n)};
+    const std::vector<size_t> used = bytes_used(placement);
+    for (size_t i = 0; i < items_.size(); ++i) {
+      all.device[static_cast<size_t>(items_[i])] = placement[i];
+      all.reason[static_cast<size_t>(items_[i])] = reason_for(i, placement[i], used);
       for (const Value& value : graph_.node(items_[i]).in.all()) {
-        if (is_source(graph_.node(value.node))) devices[static_cast<size_t>(value.node)] = placement[i];
+        if (is_source(graph_.node(value.node))) all.device[static_cast<size_t>(value.node)] = placement[i];
       }
     }
-    return devices;
+    return all;
   }
 
   /// Exact: node times plus each value crossing to each device that reads it. Infinite if over memory anywhere or if a
   /// state would be on two devices.
   double evaluate(std::span<const int> placement) const {
     double total = 0;
-    std::vector<size_t> used(devices_.size(), 0);
-    std::set<std::pair<NodeId, int>> held;  // (weight or state node, device)
-    std::set<std::pair<size_t, int>> moved;
+    const std::vector<size_t> used = bytes_used(placement);
+    for (size_t d = 0; d < used.size(); ++d) {
+      if (used[d] > budget_[d]) return kNever;
+    }
+    std::vector<bool> moved(graph_.n_values() * devices_.size(), false);
     std::vector<int> by_node(static_cast<size_t>(graph_.size()), -1), state_on = by_node;
     for (size_t i = 0; i < items_.size(); ++i) {
       const int d = placement[i];
       by_node[static_cast<size_t>(items_[i])] = d;
       total += time(i, static_cast<size_t>(d));
       for (const auto& [source, bytes] : owned_by(i, static_cast<size_t>(d))) {
-        if (held.insert({source, d}).second) used[static_cast<size_t>(d)] += bytes;
         if (graph_.node(source).as<StateOp>() == nullptr) continue;
         int& home = state_on[static_cast<size_t>(source)];
         if (home >= 0 && home != d) return kNever;
@@ -101,15 +131,33 @@ class Problem {
       }
       for (const Value& value : graph_.node(items_[i]).in.all()) {
         const int from = by_node[static_cast<size_t>(value.node)];
-        if (from < 0 || from == d || !moved.insert({graph_.index(value), d}).second) continue;
+        const size_t move = graph_.index(value) * devices_.size() + static_cast<size_t>(d);
+        if (from < 0 || from == d || moved[move]) continue;
+        moved[move] = true;
         total += transfer_us(live_bytes(value.type(), workload_), devices_[static_cast<size_t>(from)],
                              devices_[static_cast<size_t>(d)]);
       }
     }
-    for (size_t d = 0; d < used.size(); ++d) {
-      if (used[d] > budget_[d]) return kNever;
-    }
     return total;
+  }
+
+  /// Why item `i` is on device `here` where a placement uses so many bytes by device.
+  Reason reason_for(size_t i, int here, std::span<const size_t> used) const {
+    Reason reason = reasons_[i];
+    reason.here_us = time(i, static_cast<size_t>(here));
+    for (int d = 0; d < static_cast<int>(devices_.size()); ++d) {
+      const double us = time(i, static_cast<size_t>(d));
+      if (d == here || us == kNever || (reason.other >= 0 && us >= reason.other_us)) continue;
+      reason.other = d;
+      reason.other_us = us;
+    }
+    if (devices_.size() == 1 || reason.kind != Reason::Kind::only) return reason;
+    reason.kind = Reason::Kind::unable;
+    if (reason.other < 0) return reason;
+    const auto other = static_cast<size_t>(reason.other);
+    if (reason.here_us <= reason.other_us) reason.kind = Reason::Kind::fastest;
+    else reason.kind = used[other] + owned(i, other) > budget_[other] ? Reason::Kind::memory : Reason::Kind::values;
+    return reason;
   }
 
   /// Bytes of values produced before item `cut` and read from it on.
@@ -139,11 +187,25 @@ class Problem {
  private:
   using Owned = std::vector<std::pair<NodeId, size_t>>;  // (weight or state node, bytes)
 
+  std::vector<size_t> bytes_used(std::span<const int> placement) const {
+    std::vector<size_t> used(devices_.size(), 0);
+    std::vector<bool> held(static_cast<size_t>(graph_.size()) * devices_.size(), false);
+    for (size_t i = 0; i < items_.size(); ++i) {
+      const auto d = static_cast<size_t>(placement[i]);
+      for (const auto& [source, bytes] : owned_by(i, d)) {
+        const size_t key = static_cast<size_t>(source) * devices_.size() + d;
+        if (!held[key]) used[d] += bytes;
+        held[key] = true;
+      }
+    }
+    return used;
+  }
+
   const Owned& owned_by(size_t item, size_t device) const { return owned_[item * devices_.size() + device]; }
 
   /// Weights and states an item reads or updates, with the bytes they take of the device. An item that would be
   /// lowered counts its weights as stored: memory() counts exactly.
-  Owned owned_sources(NodeId id, const Device& device, const CompileOptions& options) const {
+  Owned owned_sources(NodeId id, const Device& device, const CompileOptions& options, bool& any_held) const {
     Owned owned;
     const Node& node = graph_.node(id);
     const Choice choice = choose_kernel(graph_, id, device, options, unused_, false);
@@ -160,7 +222,10 @@ class Problem {
         if (from.as<StateOp>() != nullptr) owned.emplace_back(value.node, type.bytes());
         if (from.as<WeightOp>() == nullptr) continue;
         const Layout* layout = choice.kernel ? choice.kernel->layout_for(choice.match, 0, slot, type) : nullptr;
-        owned.emplace_back(value.node, copy_bytes(type, layout, device.info()));
+        const Tensor& host = from.as<WeightOp>()->host;
+        const bool held = options.memory != nullptr && options.memory->weights.has(host, device, layout);
+        owned.emplace_back(value.node, held ? 0 : copy_bytes(type, layout, device.info()));
+        any_held |= held;
       }
     }
     return owned;
@@ -182,29 +247,34 @@ class Problem {
     }
   }
 
-  std::optional<size_t> forced_device(const Node& node, const CompileOptions& options) const {
-    const auto find = [&](const std::string& state, const Device& wanted) {
-      for (size_t d = 0; d < devices_.size(); ++d) {
-        if (devices_[d].backend == wanted.backend && devices_[d].index == wanted.index) return d;
-      }
-      fail("state {} lives on {}, which the plan may not use", state, wanted.info().name);
+  /// Where the node may be, and the reason if that is not everywhere.
+  std::vector<bool> allowed_devices(const Node& node, const CompileOptions& options) {
+    Reason& reason = reasons_.emplace_back();
+    std::vector<bool> allowed(devices_.size(), false);
+    const auto allow = [&](auto&& fits) {
+      bool any = false;
+      for (size_t d = 0; d < devices_.size(); ++d) any |= allowed[d] = fits(devices_[d]);
+      return any;
     };
-    if (options.state_device) {
-      for (const Value& value : node.in.all()) {
-        const StateOp* state = graph_.node(value.node).as<StateOp>();
-        if (state == nullptr) continue;
-        if (const auto device = options.state_device(state->label)) return find(state->label, *device);
-      }
+    for (const Value& value : node.in.all()) {
+      const StateOp* state = graph_.node(value.node).as<StateOp>();
+      const Device home =
+          state != nullptr && options.memory != nullptr ? options.memory->states.where(state->label) : Device{};
+      if (home.backend == nullptr) continue;
+      reason.kind = Reason::Kind::state;
+      require(allow([&](const Device& d) { return d.backend == home.backend && d.index == home.index; }),
+              "state {} lives on {}, which the plan may not use", state->label, home.info().name);
+      return allowed;
     }
-    const std::string path = fmt::format("{}.{}", graph_.scope_name(node), node.op->name);
-    for (const auto& [pattern, name] : options.place) {
-      if (fnmatch(pattern.c_str(), path.c_str(), 0) != 0) continue;
-      for (size_t d = 0; d < devices_.size(); ++d) {
-        if (devices_[d].info().name == name || devices_[d].backend->name() == name) return d;
-      }
-      fail("--place '{}={}': there is no such device", pattern, name);
+    for (const PlaceRule& rule : options.place) {
+      if (!matches(rule, graph_, node)) continue;
+      reason = {.kind = Reason::Kind::rule, .rule = rule.text()};
+      require(allow([&](const Device& d) { return d.info().name == rule.device || d.backend->name() == rule.device; }),
+              "{}: there is no such device", rule.text());
+      return allowed;
     }
-    return std::nullopt;
+    allow([](const Device&) { return true; });
+    return allowed;
   }
 
   const Graph& graph_;
@@ -215,7 +285,9 @@ class Problem {
   std::vector<int> unused_;       // uses of each value, for choose_kernel: all 1
   std::vector<double> time_;      // [item][device], microseconds
   std::vector<Owned> owned_;      // [item][device], weights and state an item needs there
+  std::vector<int> held_on_;      // device that has copies of the item's weights already; -1 = none
   std::vector<size_t> fastest_;   // device, by item
+  std::vector<Reason> reasons_;   // by item: why it may not be everywhere, if so
   std::vector<bool> bound_;       // items that only one of the devices can run
   std::vector<size_t> reserved_;  // bytes of bound items, by device
 };
@@ -297,8 +369,8 @@ double transfer_us(double bytes, const Device& from, const Device& to) {
   return total > 0 ? total : bytes / from.info().bandwidth_gbps / 1e3;
 }
 
-std::optional<std::vector<int>> place(const Graph& graph, std::span<const Device> devices,
-                                      const CompileOptions& options, std::span<const size_t> budget) {
+std::optional<Placement> place(const Graph& graph, std::span<const Device> devices, const CompileOptions& options,
+                               std::span<const size_t> budget) {
   require(!devices.empty(), "there is no device to place the graph on");
   const Problem problem(graph, devices, options, budget);
   std::vector<int> best;
@@ -317,6 +389,7 @@ std::optional<std::vector<int>> place(const Graph& graph, std::span<const Device
     consider(std::move(placement));
   }
   if (devices.size() > 1) {
+    consider(problem.as_held());
     const auto crossing = problem.crossing_bytes();
     std::vector<size_t> order(devices.size());
     std::iota(order.begin(), order.end(), size_t{0});
@@ -335,15 +408,28 @@ std::optional<std::vector<int>> place(const Graph& graph, std::span<const Device
   return problem.by_node(best);
 }
 
-std::vector<std::vector<int>> place_on_one(const Graph& graph, std::span<const Device> devices,
-                                           const CompileOptions& options, std::span<const size_t> budget) {
+std::vector<Placement> place_on_one(const Graph& graph, std::span<const Device> devices, const CompileOptions& options,
+                                    std::span<const size_t> budget) {
   const Problem problem(graph, devices, options, budget);
-  std::vector<std::vector<int>> placements;
+  std::vector<Placement> placements;
   for (size_t d = 0; d < devices.size(); ++d) {
     const std::vector<int> placement(problem.n_items(), static_cast<int>(d));
     if (problem.evaluate(placement) < kNever) placements.push_back(problem.by_node(placement));
   }
   return placements;
+}
+
+std::vector<PlaceRule> idle_rules(const Graph& graph, std::span<const PlaceRule> rules) {
+  const auto live = live_nodes(graph);
+  std::vector<PlaceRule> idle;
+  for (const PlaceRule& rule : rules) {
+    bool any = false;
+    for (NodeId id = 0; id < graph.size() && !any; ++id) {
+      any = live[static_cast<size_t>(id)] && !is_source(graph.node(id)) && matches(rule, graph, graph.node(id));
+    }
+    if (!any) idle.push_back(rule);
+  }
+  return idle;
 }
 
 }  // namespace weft::passes

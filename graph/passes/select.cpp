@@ -65,11 +65,11 @@ size_t largest_expansion(const Graph& graph, NodeId first) {
 
 struct Round {
   std::unique_ptr<Graph> graph;
-  std::vector<int> node_device;
+  Placement placement;
 };
 
 /// Copies the live nodes of `graph`, replacing those marked in `lower` by their fallback.
-Round expand(const Graph& graph, std::span<const int> node_device, const std::vector<bool>& live,
+Round expand(const Graph& graph, const Placement& placement, const std::vector<bool>& live,
              const std::vector<bool>& lower, const CompileOptions& options) {
   Round round{std::make_unique<Graph>(), {}};
   std::vector<Value> now(graph.n_values());
@@ -91,7 +91,9 @@ Round expand(const Graph& graph, std::span<const int> node_device, const std::ve
       require(bytes <= options.expansion_limit, "{}: its fallback needs a tensor of {} bytes, the limit is {}",
               graph.where(node), bytes, options.expansion_limit);
     }
-    round.node_device.resize(static_cast<size_t>(round.graph->size()), node_device[index]);
+    round.placement.device.resize(static_cast<size_t>(round.graph->size()), placement.device[index]);
+    round.placement.reason.resize(static_cast<size_t>(round.graph->size()),
+                                  placement.reason.empty() ? Reason{} : placement.reason[index]);
     for (size_t port = 0; port < node.out.size(); ++port) {
       require(port < out.size() && (!out[port] || out[port].type() == node.out[port]),
               "{}: its fallback returns {} for output {}, its schema says {}", graph.where(node),
@@ -149,7 +151,7 @@ Choice choose_kernel(const Graph& graph, NodeId id, const Device& device, const 
   return choice;
 }
 
-Plan select(const Graph& graph, std::span<const Device> devices, std::span<const int> node_device,
+Plan select(const Graph& graph, std::span<const Device> devices, const Placement& placement,
             const CompileOptions& options) {
   Plan plan;
   plan.devices.assign(devices.begin(), devices.end());
@@ -157,7 +159,7 @@ Plan select(const Graph& graph, std::span<const Device> devices, std::span<const
   plan.packs = options.pack;
   // The first round copies the live nodes as they are, so that the plan owns its graph.
   const std::vector<bool> nothing(static_cast<size_t>(graph.size()), false);
-  Round round = expand(graph, node_device, live_nodes(graph), nothing, options);
+  Round round = expand(graph, placement, live_nodes(graph), nothing, options);
   while (true) {
     const Graph& current = *round.graph;
     const auto live = live_nodes(current);
@@ -169,10 +171,10 @@ Plan select(const Graph& graph, std::span<const Device> devices, std::span<const
       const auto index = static_cast<size_t>(id);
       const Node& node = current.node(id);
       if (!live[index] || covered[index] || is_source(node)) continue;
-      const int device = round.node_device[index];
+      const int device = round.placement.device[index];
       Choice choice = choose_kernel(current, id, devices[static_cast<size_t>(device)], options, uses, true);
       const bool one_device = std::ranges::all_of(
-          choice.match.nodes, [&](NodeId n) { return round.node_device[static_cast<size_t>(n)] == device; });
+          choice.match.nodes, [&](NodeId n) { return round.placement.device[static_cast<size_t>(n)] == device; });
       if (choice.kernel != nullptr && !one_device) {
         choice = choose_kernel(current, id, devices[static_cast<size_t>(device)], options, uses, false);
       }
@@ -192,10 +194,11 @@ Plan select(const Graph& graph, std::span<const Device> devices, std::span<const
       }
     }
     if (!any_lowered) break;
-    round = expand(current, round.node_device, live, lower, options);
+    round = expand(current, round.placement, live, lower, options);
   }
   plan.graph = std::move(round.graph);
-  plan.node_device = std::move(round.node_device);
+  plan.node_device = std::move(round.placement.device);
+  plan.reasons = std::move(round.placement.reason);
   for (Step& step : plan.steps) {
     for (const NodeId id : step.match.nodes) {
       const Node& node = plan.graph->node(id);

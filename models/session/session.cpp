@@ -14,8 +14,7 @@ int64_t context_of(const Model& model, int64_t asked, int64_t enough) {
   const int64_t limit = model.shape().context_length;
   require(asked >= 0, "--ctx must be positive, given {}", asked);
   require(asked <= limit, "--ctx {}: the model was made for {} tokens", asked, limit);
-  if (asked > 0) return asked;
-  return enough > 0 ? std::min(enough, limit) : limit;
+  return asked > 0 ? asked : std::min(enough, limit);
 }
 
 }  // namespace
@@ -38,7 +37,15 @@ Session::Session(const Model& model, Runtime& runtime, SessionOptions options)
   if (!options_.kv_type) {
     options_.kv_type = options_.precision == Precision::exact ? DType(quant::f32) : DType(quant::f16);
   }
-  options_.pack = largest_plan().packs;  // for every plan, or a weight would be in use mapped and packed
+  // Where placement has a choice it is made by what the devices do, not by what they claim.
+  if (std::ranges::count_if(devices_, [](const Device& device) { return device.info().memory_bytes > 0; }) > 1) {
+    runtime.calibrate(devices_, model.weight_bytes());
+  }
+  if (options_.gpu_layers) place_layers();
+  const Plan largest = largest_plan();
+  why_on_host_ = find_why_on_host(largest);
+  options_.pack = largest.packs;  // for every plan, or a weight would be in use mapped and packed
+  for (size_t d = 0; d < devices_.size(); ++d) memory_.expect_arena(devices_[d], largest.bytes[d].arena);
 }
 
 std::unique_ptr<Graph> Session::write_graph(const PlanKey& key) const {
@@ -56,26 +63,31 @@ std::unique_ptr<Graph> Session::write_graph(const PlanKey& key) const {
 }
 
 /// Every page of the cache, and the most tokens at once.
-Plan Session::largest_plan() const {
+std::pair<PlanKey, Workload> Session::largest_step_key() const {
   const int64_t tokens = std::min(largest_step(), context());
   const int64_t pages = (context() + kPageSize - 1) / kPageSize;
-  return make_plan({.tokens = tokens, .logits = 1, .sequences = options_.max_sequences, .kv_pages = pages},
-                   {.tokens = tokens, .kv_length = context()});
+  return {{.tokens = tokens, .logits = 1, .sequences = options_.max_sequences, .kv_pages = pages},
+          {.tokens = tokens, .kv_length = context()}};
+}
+
+Plan Session::largest_plan() const {
+  const auto [key, workload] = largest_step_key();
+  return make_plan(key, workload);
+}
+
+CompileOptions Session::compile_options(const Workload& workload) const {
+  CompileOptions options = CompileOptions::from(runtime_.env());
+  options.workload = workload;
+  options.fallback |= options_.fallback;
+  options.pack = options_.pack;
+  options.place = options_.place;
+  if (options_.precision == Precision::exact) options.coarsest = Arithmetic::f32;
+  options.memory = &memory_;
+  return options;
 }
 
 Plan Session::make_plan(const PlanKey& key, const Workload& workload) const {
-  const std::unique_ptr<Graph> graph = write_graph(key);
-  CompileOptions compile_options = CompileOptions::from(runtime_.env());
-  compile_options.workload = workload;
-  compile_options.fallback |= options_.fallback;
-  compile_options.pack = options_.pack;
-  compile_options.place = options_.place;
-  if (options_.precision == Precision::exact) compile_options.coarsest = Arithmetic::f32;
-  compile_options.state_device = [this](const std::string& name) -> std::optional<Device> {
-    const Device device = memory_.states.where(name);
-    return device.backend != nullptr ? std::optional(device) : std::nullopt;
-  };
-  return compile(*graph, devices_, compile_options);
+  return compile(*write_graph(key), devices_, compile_options(workload));
 }
 
 Runner& Session::runner(const PlanKey& key, const Workload& workload) {
@@ -264,7 +276,8 @@ std::optional<uint64_t> Session::run_ahead(std::span<const Feed> feeds, Runner& 
   }
   Ahead ahead{key, make_step(next, cache_)};
   const PlanKey needed = plan_key(ahead.inputs, cache_);
-  for (const Feed& one : feeds) truncate(one.sequence, length(one.sequence) - 1);
+  // Backwards: pages go back to where they came from, and the step that is asked for next gets the same ones.
+  for (auto one = feeds.rbegin(); one != feeds.rend(); ++one) truncate(one->sequence, length(one->sequence) - 1);
   if (needed.kv_pages != key.kv_pages) return std::nullopt;
   write_inputs(runner, ahead.inputs, key);
   Workload live = workload;

@@ -25,14 +25,17 @@ Precision parse_precision(std::string_view text);
 struct SessionOptions {
   std::string backend = "auto";
   Precision precision = Precision::fast;
-  DType kv_type;        // none: f32 for exact, f16 for fast
-  int64_t context = 0;  // tokens a sequence may have; 0 = what the model says
-  int64_t enough = 0;  // tokens that the longest sequence will have, if known: where context is 0, no more room is made
+  DType kv_type;          // none: f32 for exact, f16 for fast
+  int64_t context = 0;    // tokens a sequence may have; 0 = enough, and no more than the model was made for
+  int64_t enough = 8192;  // tokens that the longest sequence will have, as far as is known
   int64_t max_sequences = 1;
   bool fallback = false;
   bool pack = true;  // weights in host memory may be packed: faster, and copies of the mapped file
-  std::vector<std::pair<std::string, std::string>> place;  // "PATTERN=device"
-  StepObserver* observer = nullptr;                        // sees every step; must outlive the session
+  std::vector<PlaceRule> place;
+  /// Layers to have on devices with memory of their own, from the first on, as far as they fit; the others go to the
+  /// host. None: by predicted time.
+  std::optional<int64_t> gpu_layers = {};
+  StepObserver* observer = nullptr;  // sees every step; must outlive the session
 };
 
 /// The largest logits of each row, best first, as ops/candidates.h gives them.
@@ -88,6 +91,16 @@ class Session {
   /// Operations and bytes of a step, as the ops themselves count them.
   Cost step_cost(const Workload& workload) const;
   MemoryUse memory_use() const;
+  /// Of options.gpu_layers, those that fit.
+  std::optional<int64_t> gpu_layers() const { return options_.gpu_layers; }
+  /// In a few words, why the weights are on the host though there is a device with memory of its own; empty where that
+  /// is not so.
+  const std::string& why_on_host() const { return why_on_host_; }
+  /// The rules of options.place that match nothing.
+  std::vector<PlaceRule> idle_rules() const;
+  /// A decoding step at half the context as a table, a row a node: where, why, and how long, as predicted and as
+  /// measured, which runs it a few times.
+  std::string explain();
   /// A table of what the largest step takes of each device, against what is free.
   std::string memory_forecast() const;
   /// Whether weights are packed where that is faster: false if that was not asked for, or the copies do not fit.
@@ -97,8 +110,12 @@ class Session {
 
  private:
   std::unique_ptr<Graph> write_graph(const PlanKey& key) const;
+  CompileOptions compile_options(const Workload& workload) const;
   Plan make_plan(const PlanKey& key, const Workload& workload) const;
+  std::pair<PlanKey, Workload> largest_step_key() const;
   Plan largest_plan() const;
+  void place_layers();
+  std::string find_why_on_host(const Plan& largest) const;
   Runner& runner(const PlanKey& key, const Workload& workload);
   void step_checked(std::span<const Feed> feeds);
   void feed(std::span<const Feed> feeds, bool stretched);
@@ -123,6 +140,7 @@ class Session {
   int64_t short_context_;  // tokens up to which a sequence has the short factors; 0: the model has but one set
   std::map<int, History> histories_;
   Memory memory_;
+  std::string why_on_host_;
   std::map<PlanKey, std::unique_ptr<Runner>> runners_;
   const Runner* last_ = nullptr;
   int64_t ranked_ = 0;              // PlanKey::ranked of this step

@@ -45,6 +45,7 @@ Outcome run_program(const char* program, const Args& args, const Args& environme
   argv.push_back(nullptr);
   const pid_t child = ::fork();
   if (child == 0) {
+    ::setenv("XDG_CACHE_HOME", folder.file("cache").c_str(), 1);
     for (const std::string& variable : environment) ::putenv(const_cast<char*>(variable.c_str()));
     ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT, 0600), STDOUT_FILENO);
     ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT, 0600), STDERR_FILENO);
@@ -134,6 +135,7 @@ TEST(Cli, WrongUsageIsStatus2) {
       {"check-quants"},
       {"bench", "-r", "0"},
       {"bench", "--batch", "0"},
+      {"bench", "--gpu-layers", "-1"},
   };
   for (const Args& args : cases) {
     const Outcome outcome = weft(args);
@@ -426,6 +428,40 @@ TEST(Cli, BenchSpeaksJson) {
   }
   EXPECT_FALSE(rows[0].contains("deterministic_cost"));
   EXPECT_NE(output_of({"bench", tiny, "-p", "8", "-n", "0", "-r", "1"}).find("pp8"), std::string::npos);
+}
+
+// The KV cache of what the bundled model could hold would be 32 times as large as what is asked for here.
+TEST(Cli, BenchTakesTheContextItNeeds) {
+  const auto refused = weft({"bench", "-p", "16", "-n", "497", "--depth", "16", "-r", "1"});
+  expect_error(refused, "depth 16 and 498 more tokens do not fit the context of 512");
+  const auto rows = nlohmann::json::parse(
+      output_of({"bench", "-p", "16", "-n", "2", "--batch", "32", "-r", "1", "--backend", "cpu", "--json"}));
+  EXPECT_EQ(rows[1].at("test"), "tg2x32");
+  EXPECT_NE(output_of({"inspect", "--ctx", "17"}).find("a context of 17 tokens"), std::string::npos);
+}
+
+TEST(Cli, ExplainsAndRemarks) {
+  const TempFolder folder;
+  const std::string tiny = write_tiny(folder);
+  const Args args = {"eval", tiny, "--ids", "1,2,3", "--backend", "cpu", "--place", "blk.9.*=cpu"};
+  const auto with = [&](const char* flag) {
+    Args more = args;
+    more.emplace_back(flag);
+    return weft(more).err;
+  };
+  EXPECT_EQ(weft(args).err, "weft: --place 'blk.9.*=cpu': no node matches it\n");
+  EXPECT_EQ(with("--quiet"), "");
+  const std::string table = with("--explain");
+  for (const char* part : {"blk.1.mlp_gemm", "the only device", "predicted", "measured", "cpu reads "}) {
+    EXPECT_NE(table.find(part), std::string::npos) << part << " in:\n" << table;
+  }
+  Args automatic = {"eval", tiny, "--ids", "1,2,3", "-n", "1"};
+  const Outcome on_cpu = weft(automatic, {"WEFT_BACKENDS=cpu"});
+  EXPECT_EQ(on_cpu.err, "weft: on the cpu: backend cuda is not available; this machine offers: cpu\n");
+  automatic.emplace_back("--quiet");
+  EXPECT_EQ(weft(automatic, {"WEFT_BACKENDS=cpu"}).err, "");
+  expect_error({"eval", tiny, "--ids", "1", "--backend", "cpu", "--gpu-layers", "1"},
+               "--gpu-layers 1: --backend cpu has no GPU");
 }
 
 TEST(Cli, BenchsTableOfOpsStandsBesideItsRows) {

@@ -9,6 +9,6 @@ for spec in "${@:-llama-3.2-1b:q4_K llama-3.2-1b:f16 gpt2:f16}"; do
     shape=${one%%:*} type=${one#*:} file=/tmp/$shape-$type.gguf
     [[ -f $file ]] || python3 synth_gguf.py "$file" --shape "$shape" --type "$type" >/dev/null || continue
     echo "== $one"
-    bin/weft bench --backend cuda "$file" --ctx "${CTX:-4096}" -p "${P:-512}" -n "${N:-128}" -r "${R:-5}" --quiet ${BENCH_FLAGS:-}
+    bin/weft bench --backend cuda "$file" -p "${P:-512}" -n "${N:-128}" -r "${R:-5}" --quiet ${BENCH_FLAGS:-}
   done
 done

@@ -32,6 +32,13 @@ TEST(Env, EverySwitchArrives) {
   EXPECT_EQ(env.backends, (std::vector<std::string>{"cpu", "ref"}));
 }
 
+TEST(Env, TheCacheIsWhereOthersHaveTheirs) {
+  EXPECT_EQ(parse({"HOME=/root"}).cache_folder, "/root/.cache/weft");
+  EXPECT_EQ(parse({"HOME=/root", "XDG_CACHE_HOME=/var/c"}).cache_folder, "/var/c/weft");
+  EXPECT_EQ(parse({"XDG_CACHE_HOME=", "HOME=/root"}).cache_folder, "/root/.cache/weft");
+  EXPECT_EQ(parse({"XDG_CACHE_HOME=here", "HOME="}).cache_folder, "") << "relative ones are as none";
+}
+
 TEST(Env, UnknownNamesAreErrors) {
   EXPECT_ERROR(parse({"WEFT_DEBGU=1"}), "WEFT_DEBGU is not a switch of weft");
   EXPECT_ERROR(parse({"WEFT_"}), "WEFT_ is not a switch");

@@ -176,6 +176,26 @@ TEST(RunnerDevices, ARunFollowsFromWhatTheLastOneGave) {
   EXPECT_ERROR(plan.follow({}, "y", "z", chosen, 4), "the plan has no input z");
 }
 
+TEST(RunnerDevices, OnlyLiveRowsAreHandedOver) {
+  Graph graph;
+  const Value x = graph.input("x", f32_type({8, 2}, Rows::tokens));
+  graph.output("y", exp(neg(x)));
+  const auto backend = test_backend(2);
+  CompileOptions options;
+  options.place = {{".exp", "test:1"}, {"*", "test:0"}};
+  Runtime runtime(Env{}, {});
+  Memory memory;
+  Runner runner(compile(graph, devices_of(*backend), options), runtime, memory);
+  runner.write("x", std::span<const float>(std::vector<float>(16, -1)));
+  for (const int64_t live : {3, 8, 1}) {
+    backend->bytes_read = 0;
+    runner.run({.tokens = live});
+    EXPECT_EQ(backend->bytes_read, static_cast<size_t>(live) * 2 * sizeof(float));
+    const auto y = read(runner, "y");
+    for (size_t i = 0; i < static_cast<size_t>(live) * 2; ++i) EXPECT_NEAR(y[i], std::exp(1), 1e-6);
+  }
+}
+
 TEST(RunnerDevices, FoldedValuesReachTheOtherDevice) {
   Graph graph;
   const Value c = exp(constant(graph, {0, 0}, {2})), x = graph.input("x", f32_type({2}));

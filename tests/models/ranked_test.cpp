@@ -91,6 +91,33 @@ TEST(Ranked, IsWhatAllLogitsSayWhateverIsFedNext) {
   }
 }
 
+/// test_backend, counting how often keys are written.
+std::unique_ptr<TestBackend> counting_backend(int& n_appends) {
+  const ref::Primitive* append = ref::find_primitive("append_pages");
+  return test_backend(
+      1, {TestBackend::kernel("append_pages.counted", {"append_pages"}, [&n_appends, append](const Call& call) {
+        ++n_appends;
+        append->run(call, 0, append->rows(call));
+      })});
+}
+
+TEST(Ranked, TheStepAheadIsTheOneAskedForAlsoWherePagesAreCrossed) {
+  int n_appends = 0;
+  Runtime runtime(Env{}, backends(counting_backend(n_appends)));
+  const Model model(tiny_model({.n_layer = 1, .context = 300}));
+  Session session(model, runtime, Pair::options("test"));
+  const int sequences[] = {session.open_sequence(), session.open_sequence()};
+  std::vector<int32_t> chosen = {1, 2};
+  constexpr int kSteps = 150;  // two pages and more
+  for (int i = 0; i < kSteps; ++i) {
+    const Feed feeds[] = {{sequences[0], std::span(chosen).subspan(0, 1)},
+                          {sequences[1], std::span(chosen).subspan(1, 1)}};
+    const auto tokens = session.step_ranked(feeds, 1).tokens;
+    chosen = {tokens[0], tokens[1]};
+  }
+  EXPECT_EQ(n_appends, 2 * (kSteps + 1)) << "of keys and values: each step once, and one that nobody asked for";
+}
+
 TEST(Ranked, OutOfBoundsIsAnError) {
   Pair pair(60);
   const int32_t id = 1;

@@ -19,7 +19,7 @@ inline DeviceInfo null_device(std::string name, size_t memory, double gbps = 10,
 }
 
 inline std::unique_ptr<Backend> null_backend(std::vector<DeviceInfo> devices, std::vector<std::string> without = {}) {
-  return make_null_backend({.devices = std::move(devices), .without = std::move(without)});
+  return make_null_backend({.devices = std::move(devices), .without = std::move(without), .measured = {}});
 }
 
 /// One to four devices: memory from far too little to plenty of `needed`, speeds and links over orders of magnitude.

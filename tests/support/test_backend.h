@@ -53,7 +53,10 @@ class TestBackend final : public Backend {
     ::operator delete (data, std::align_val_t{devices_[static_cast<size_t>(device)].alignment});
   }
   void write(int, std::byte* to, const void* from, size_t bytes) override { std::memmove(to, from, bytes); }
-  void read(int, void* to, const std::byte* from, size_t bytes) override { std::memmove(to, from, bytes); }
+  void read(int, void* to, const std::byte* from, size_t bytes) override {
+    std::memmove(to, from, bytes);
+    bytes_read += bytes;
+  }
   void clear(int, std::byte* to, size_t bytes) override { std::memset(to, 0, bytes); }
 
   std::unique_ptr<Steps> begin(int) override { return std::make_unique<Recorded>(); }
@@ -77,6 +80,7 @@ class TestBackend final : public Backend {
 
  public:
   std::vector<size_t> used;  // bytes, by device
+  size_t bytes_read = 0;
 };
 
 /// A device that owns its memory: weights are uploaded, values copied.

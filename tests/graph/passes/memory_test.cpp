@@ -89,7 +89,7 @@ TEST(Memory, RandomGraphsKeepTheirBytes) {
     const auto devices = devices_of(*backend);
     std::vector<int> node_device(static_cast<size_t>(graph.size()));
     for (int& d : node_device) d = std::uniform_int_distribution<int>(0, n - 1)(random);
-    Plan plan = passes::select(graph, devices, node_device, {});
+    Plan plan = passes::select(graph, devices, {node_device}, {});
     passes::fold(plan);
     passes::schedule(plan);
     passes::memory(plan);

@@ -1,5 +1,7 @@
 // place: over random sets of devices, never over a device's memory and never slower, in prediction, than one device
 // that fits. Both are worked out again here from the plan's steps and slots.
+#include "graph/size_text.h"
+#include "graph/weight_store.h"
 #include "tests/support/gpt_graph.h"
 #include "tests/support/null_devices.h"
 #include "tests/support/op_fixture.h"
@@ -13,7 +15,7 @@ std::optional<Plan> try_compile(const Graph& graph, std::span<const Device> devi
   try {
     return compile(graph, devices, options);
   } catch (const Error& error) {
-    EXPECT_THAT_CONTAINS(error.what(), "bytes");
+    EXPECT_THAT_CONTAINS(error.what(), "does not fit in memory");
     return std::nullopt;
   }
 }
@@ -88,11 +90,10 @@ TEST(Place, SharesAGraphNoDeviceHolds) {
   EXPECT_GT(bytes_on(plan, 1), bytes_on(plan, 0)) << "the faster device should hold what it can";
 }
 
-TEST(Place, NothingFitsIsAnErrorNamingBytes) {
+TEST(Place, NothingFitsIsAnErrorNamingWhatThereIs) {
   const GptGraph gpt;
   const auto backend = null_backend({null_device("tiny", 1000), null_device("small", 2000)});
-  EXPECT_ERROR(compile(gpt.graph, devices_of(*backend)), "tiny 1000");
-  EXPECT_ERROR(compile(gpt.graph, devices_of(*backend)), "small 2000");
+  EXPECT_ERROR(compile(gpt.graph, devices_of(*backend)), "free are 1000 B of tiny and 1.95 KiB of small");
   EXPECT_ERROR(compile(gpt.graph, std::vector<Device>{}), "no device");
 }
 
@@ -100,7 +101,7 @@ TEST(Place, WeightsFitButTheArenaDoesNot) {
   const GptGraph gpt;
   const size_t needed = total_bytes(gpt.graph);
   const auto backend = null_backend({null_device("null", needed - 1)});
-  EXPECT_ERROR(compile(gpt.graph, devices_of(*backend)), fmt::format("null {}", needed - 1));
+  EXPECT_ERROR(compile(gpt.graph, devices_of(*backend)), fmt::format("free are {} of null", size_text(needed - 1)));
   const auto enough = null_backend({null_device("null", needed)});
   EXPECT_NO_THROW(compile(gpt.graph, devices_of(*enough)));
 }
@@ -158,10 +159,11 @@ TEST_F(TwoDevices, TheFirstPatternWinsAndWrongDevicesAreErrors) {
 
 TEST_F(TwoDevices, StateStaysWhereItIs) {
   // Layers 0 and 2 have a cache on the slow device already.
-  options.state_device = [&](const std::string& name) -> std::optional<Device> {
-    if (name.ends_with(".1")) return std::nullopt;
-    return devices[1];
-  };
+  Memory memory;
+  for (const char* name : {"k_cache.0", "v_cache.0", "k_cache.2", "v_cache.2"}) {
+    memory.states.get(name, f32_type({3, 2, 4, 8}), devices[1]);
+  }
+  options.memory = &memory;
   const Plan plan = compile(gpt.graph, devices, options);
   for (const Step* step : steps_of(plan, "softmax_context")) {
     if (plan.graph->scope_name(step->match.node()) == "blk.1") continue;
@@ -169,8 +171,38 @@ TEST_F(TwoDevices, StateStaysWhereItIs) {
   }
 }
 
+TEST_F(TwoDevices, EveryNodeHasItsReason) {
+  using Kind = Reason::Kind;
+  const auto reason_of = [&](std::string_view op, size_t layer) {
+    const Plan plan = compile(gpt.graph, devices, options);
+    return plan.reasons[static_cast<size_t>(steps_of(plan, op)[layer]->match.nodes[0])];
+  };
+  const Reason fastest = reason_of("mlp_gemm", 1);
+  EXPECT_EQ(fastest.kind, Kind::fastest);
+  EXPECT_EQ(fastest.other, 1);
+  EXPECT_GT(fastest.here_us, 0);
+  EXPECT_GT(fastest.other_us, fastest.here_us);
+  options.place = {{"blk.1.mlp_gemm", "slow"}};
+  EXPECT_EQ(reason_of("mlp_gemm", 1).kind, Kind::rule);
+  EXPECT_EQ(reason_of("mlp_gemm", 1).rule, "--place 'blk.1.mlp_gemm=slow'");
+  EXPECT_EQ(reason_of("mlp_gemm", 0).kind, Kind::fastest);
+  options.place.clear();
+  Memory memory;
+  memory.states.get("k_cache.1", f32_type({3, 2, 4, 8}), devices[1]);
+  options.memory = &memory;
+  EXPECT_EQ(reason_of("softmax_context", 1).kind, Kind::state);
+  options.memory = nullptr;
+  options.memory_limit = {compile(gpt.graph, devices, options).bytes[0].total() / 2, std::nullopt};
+  EXPECT_EQ(reason_of("mlp_gemm", 2).kind, Kind::memory);
+  devices.pop_back();
+  options.memory_limit.clear();
+  EXPECT_EQ(reason_of("mlp_gemm", 0).kind, Kind::only);
+}
+
 TEST_F(TwoDevices, StateOfADeviceThatIsNotOfferedIsAnError) {
-  options.state_device = [&](const std::string&) -> std::optional<Device> { return devices[1]; };
+  Memory memory;
+  memory.states.get("k_cache.0", f32_type({3, 2, 4, 8}), devices[1]);
+  options.memory = &memory;
   EXPECT_ERROR(compile(gpt.graph, std::span(devices).first(1), options), "k_cache.0");
 }
 
@@ -217,7 +249,10 @@ TEST(PlaceKernels, ADeviceWithoutAKernelIsAvoided) {
   for (int i = 0; i < 3; ++i) x = exp(tanh(x));
   graph.output("x", x);
   const Plan plan = compile(graph, devices);
-  for (const Step* step : steps_of(plan, "tanh")) EXPECT_EQ(step->device, 1);
+  for (const Step* step : steps_of(plan, "tanh")) {
+    EXPECT_EQ(step->device, 1);
+    EXPECT_EQ(plan.reasons[static_cast<size_t>(step->match.nodes[0])].kind, Reason::Kind::unable);
+  }
   expect_order(plan);
   EXPECT_ERROR(compile(graph, std::span(devices).first(1)), "tanh: ");
 }

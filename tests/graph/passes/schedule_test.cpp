@@ -25,7 +25,7 @@ class Schedule : public ::testing::Test {
   }
   Plan plan() {
     node_device.resize(static_cast<size_t>(graph.size()), 0);
-    Plan made = passes::select(graph, devices, node_device, {});
+    Plan made = passes::select(graph, devices, {node_device}, {});
     passes::fold(made);
     passes::schedule(made);
     expect_order(made);
@@ -50,7 +50,7 @@ TEST_F(Schedule, RandomGraphsKeepTheirDataFlow) {
     for (size_t i = 0; i < 3; ++i) dag.output(std::to_string(i), values[values.size() - 1 - i]);
     std::vector<int> placed(static_cast<size_t>(dag.size()));
     for (int& d : placed) d = static_cast<int>(below(1 + static_cast<size_t>(trial) % 3));
-    Plan made = passes::select(dag, devices, placed, {});
+    Plan made = passes::select(dag, devices, {placed}, {});
     passes::fold(made);
     passes::schedule(made);
     expect_order(made);
