@@ -20,7 +20,7 @@ while read -r kib folder; do
   models+=("golden/models/${folder%/}")
 done < <(cd "$shared/golden/models" && du -sk llama_wide && du -sk */ | grep -v llama_wide | sort -n)
 tar -C "$shared" -czf "$out/golden.tgz" golden/ops "${models[@]}"
-cp "$shared/tools/synth_gguf.py" "$out/"
-tar -C "$out" -czf "$out/weft.tgz" bin lib synth_gguf.py
-rm -r "$out/bin" "$out/lib" "$out/synth_gguf.py"
+cp "$shared/tools/synth_gguf.py" "$shared/data/sotu-valid.txt" "$out/"
+tar -C "$out" -czf "$out/weft.tgz" bin lib synth_gguf.py sotu-valid.txt
+rm -r "$out/bin" "$out/lib" "$out/synth_gguf.py" "$out/sotu-valid.txt"
 du -sh "$out"

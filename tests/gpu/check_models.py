@@ -2,7 +2,7 @@
 
 Usage: check_models.py WEFT FOLDER...   Prints a line a model; exit status 1 if any is out of bounds.
 Bounds: exact 1e-4 of the logits' standard deviation (whole, in chunks of 7, lowered); fast: KL divergence 1e-3 from the
-expected logits; greedy ids equal where the margin is over the bound.
+expected logits; exact greedy ids equal as far as every margin is over 1e-3 of the logits' standard deviation.
 """
 import json
 import os
@@ -43,6 +43,17 @@ def run(weft, folder, ids, *options):
         if done.returncode != 0:
             raise RuntimeError(done.stderr.strip() or f"status {done.returncode}")
         return read(out)["logits"], done.stdout
+
+
+def greedy_agrees(weft, folder, backend, expected):
+    """Whether greedy ids are the expected ones until a margin is too narrow to say."""
+    want, margins = expected["greedy_ids"].ravel(), expected["greedy_margin"].ravel()
+    prompt, n = len(want) - len(margins), len(margins)
+    _, text = run(weft, folder, want[:prompt], "--backend", backend, "--precision", "exact", "-n", str(n))
+    got = [int(i) for i in text.split("greedy ")[1].split(",")]
+    narrow = np.flatnonzero(margins < 1e-3 * expected["logits"].std())
+    sure = narrow[0] if len(narrow) else n
+    return list(want[prompt : prompt + sure]) == got[:sure]
 
 
 QUANTS = "f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_K q3_K q4_K q5_K q6_K iq4_nl iq4_xs mxfp4".split()
@@ -112,6 +123,9 @@ def main():
             except RuntimeError as error:
                 good = False
                 cells.append(str(error)[:300])
+        if not greedy_agrees(weft, folder, backend, expected):
+            good = False
+            cells.append("greedy ids differ!")
         passed, failed = passed + good, failed + (not good)
         print(f"{os.path.basename(folder.rstrip('/')):16}", *cells, flush=True)
     print(f"models: {passed} passed, {failed} failed")
@@ -121,4 +135,5 @@ def main():
     sys.exit(failed > 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -19,5 +19,14 @@ expect "device tests" bin/test_backends --gtest_filter='Cuda*' --gtest_brief=1
 expect "ops fused" "$weft" check-ops --backend cuda golden/ops
 expect "ops lowered" "$weft" check-ops --backend cuda --fallback golden/ops
 LINES_SHOWN=30 expect models python3 ../tests/gpu/check_models.py "$weft" golden/models/*/
+# The bundled model's perplexity: within 0.1 % of the cpu's.
+perplexity() { "$weft" perplexity ../examples/data/union-q8_0.gguf -f sotu-valid.txt --chunks 8 --backend "$1" --quiet | awk '$1 == "perplexity" { print $2 }'; }
+same_perplexity() {
+  local cuda cpu
+  cuda=$(perplexity cuda) cpu=$(perplexity cpu)
+  echo "perplexity cuda $cuda, cpu $cpu"
+  awk "BEGIN { exit !(($cuda / $cpu - 1) ^ 2 < 1e-6) }"
+}
+LINES_SHOWN=30 expect perplexity same_perplexity
 echo "$passed passed, $failed failed"
 [[ $failed -eq 0 ]]
