@@ -138,7 +138,8 @@ void for_tiles(Products products, int64_t first, int64_t last, int64_t n_rows, i
 }
 
 /// Why a kernel cannot multiply by the weights of these slots, if it cannot.
-std::optional<std::string> refuses_weights(const Match& match, std::initializer_list<size_t> slots, Products products);
+std::optional<std::string> refuses_weights(const IsaKernels& isa, const Match& match,
+                                           std::initializer_list<size_t> slots, Products products);
 
 // What the kernels of a kind of products have in common: "linear.int8.avx512", tolerance, the layout of every weight.
 std::string kernel_name(std::string_view ops, const IsaKernels& isa, Products products);
