@@ -103,7 +103,7 @@ constexpr Tiling tiling(Products products) {
 }
 
 /// Units that are one grain of a phase: the tiles one token's products read at once (isa/matmul_packed.cpp); of many
-/// tokens, a tile of decoded rows (a few, and two threads would not get as many of a small matrix), or half a panel.
+/// tokens, one tile of decoded rows, so that threads get as many of a small matrix, or half a panel.
 constexpr int64_t unit_grain(int64_t capacity, Products products) {
   if (products == Products::bf16) return kPanelRows / 2 / kRowUnit;
   return capacity <= kRecomputeTokens ? 4 : kTileRows / kRowUnit;
