@@ -19,7 +19,7 @@ constexpr std::array kSwitches = {
     Switch{"WEFT_CHECK", "ref|nan", "checks each step against its fallback on the ref backend, or for NaN"},
     Switch{"WEFT_FALLBACK", "0|1", "lowers every op that has a fallback"},
     Switch{"WEFT_KERNEL", "OP:NAME[,OP:NAME...]", "lets an op use only kernels whose name contains NAME"},
-    Switch{"WEFT_CPU_ISA", "sse2|avx2|avxvnni|avx512|amx",
+    Switch{"WEFT_CPU_ISA", "sse2|avx2|avxvnni|avx512|avx512bf16|amx",
            "the instruction set the cpu backend uses (default: the best there is)"},
     Switch{"WEFT_BACKENDS", "NAME[,NAME...]", "the backends that may be used (ref, cpu, cuda)"},
 };
@@ -65,7 +65,7 @@ void parse_switch(Env& env, std::string_view name, const std::string& value) {
       env.kernel[part.substr(0, colon)] = part.substr(colon + 1);
     }
   } else if (name == "WEFT_CPU_ISA") {
-    one_of({"sse2", "avx2", "avxvnni", "avx512", "amx"});
+    one_of({"sse2", "avx2", "avxvnni", "avx512", "avx512bf16", "amx"});
     env.cpu_isa = value;
   } else if (name == "WEFT_BACKENDS") {
     env.backends = split(value, ',');

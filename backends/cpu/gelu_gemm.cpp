@@ -47,8 +47,8 @@ Kernel gelu_gemm(const IsaKernels& isa, Products products) {
           .covers = {GeluGemm::name},
           .arithmetic = arithmetic_of(products),
           .refuses =
-              [products](const Match& match, const DeviceInfo&) {
-                return refuses_weights(match, {GeluGemm::kWeight, GeluGemm::kWeightOut}, products);
+              [&isa, products](const Match& match, const DeviceInfo&) {
+                return refuses_weights(isa, match, {GeluGemm::kWeight, GeluGemm::kWeightOut}, products);
               },
           .layout = layout_of(products),
           .workspace = [products](const Match& match) { return workspace(match, products); },

@@ -51,8 +51,9 @@ Kernel make(std::string_view op, bool has_bias, const IsaKernels& isa, Products 
   return {.name = kernel_name(op, isa, products),
           .covers = {op},
           .arithmetic = arithmetic_of(products),
-          .refuses = [products](const Match& match,
-                                const DeviceInfo&) { return refuses_weights(match, {Linear::kWeight}, products); },
+          .refuses = [&isa, products](
+                         const Match& match,
+                         const DeviceInfo&) { return refuses_weights(isa, match, {Linear::kWeight}, products); },
           .layout = layout_of(products),
           .workspace = [products](const Match& match) { return workspace(match, products); },
           .prepare =

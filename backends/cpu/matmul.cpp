@@ -153,7 +153,8 @@ void Bias::add(const IsaKernels& isa, int64_t first, int64_t last, int64_t n_tok
   });
 }
 
-std::optional<std::string> refuses_weights(const Match& match, std::initializer_list<size_t> slots, Products products) {
+std::optional<std::string> refuses_weights(const IsaKernels& isa, const Match& match,
+                                           std::initializer_list<size_t> slots, Products products) {
   if (const int64_t tokens = match.node().out[0].shape[0]; products == Products::bf16 && tokens < kTileProductsTokens) {
     return fmt::format("a plan of {} tokens is too small for tile products", tokens);
   }
@@ -168,6 +169,7 @@ std::optional<std::string> refuses_weights(const Match& match, std::initializer_
       }
     }
   }
+  if (products == Products::bf16 && any_packed && !isa.tiles_beat_int8) return "8-bit products are faster";
   if (products == Products::int8 && !any_packed) return "none of its weights has a packed form";
   return {};
 }

@@ -103,10 +103,10 @@ constexpr Tiling tiling(Products products) {
 }
 
 /// Units that are one grain of a phase: the tiles one token's products read at once (isa/matmul_packed.cpp); of many
-/// tokens, whole tiles of decoded rows, or half a panel.
+/// tokens, one tile of decoded rows, so that threads get as many of a small matrix, or half a panel.
 constexpr int64_t unit_grain(int64_t capacity, Products products) {
   if (products == Products::bf16) return kPanelRows / 2 / kRowUnit;
-  return capacity <= kRecomputeTokens ? 4 : 4 * kTileRows / kRowUnit;
+  return capacity <= kRecomputeTokens ? 4 : kTileRows / kRowUnit;
 }
 
 /// A bias: one vector, or one per weight block; or absent.
@@ -138,7 +138,8 @@ void for_tiles(Products products, int64_t first, int64_t last, int64_t n_rows, i
 }
 
 /// Why a kernel cannot multiply by the weights of these slots, if it cannot.
-std::optional<std::string> refuses_weights(const Match& match, std::initializer_list<size_t> slots, Products products);
+std::optional<std::string> refuses_weights(const IsaKernels& isa, const Match& match,
+                                           std::initializer_list<size_t> slots, Products products);
 
 // What the kernels of a kind of products have in common: "linear.int8.avx512", tolerance, the layout of every weight.
 std::string kernel_name(std::string_view ops, const IsaKernels& isa, Products products);

@@ -101,7 +101,7 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
 }
 
 /// A chain needs mlp_gemm's first output as residual_add's hidden, and nothing else of it.
-std::optional<std::string> refuses(const Match& match, Products products) {
+std::optional<std::string> refuses(const IsaKernels& isa, const Match& match, Products products) {
   if (match.nodes.size() > 1) {
     const Value hidden = match.node(1).in[ResidualAdd::kHidden];
     if (hidden.node != match.nodes[0] || hidden.port != 0) return "residual_add's hidden is not mlp_gemm's output";
@@ -110,14 +110,14 @@ std::optional<std::string> refuses(const Match& match, Products products) {
       if (value && value.node == match.nodes[0]) return "residual_add reads mlp_gemm's second output";
     }
   }
-  return refuses_weights(match, {MlpGemm::kWeightInterm, MlpGemm::kWeightOut}, products);
+  return refuses_weights(isa, match, {MlpGemm::kWeightInterm, MlpGemm::kWeightOut}, products);
 }
 
 Kernel make(std::string_view name, std::vector<std::string_view> covers, const IsaKernels& isa, Products products) {
   return {.name = kernel_name(name, isa, products),
           .covers = std::move(covers),
           .arithmetic = arithmetic_of(products),
-          .refuses = [products](const Match& match, const DeviceInfo&) { return refuses(match, products); },
+          .refuses = [&isa, products](const Match& match, const DeviceInfo&) { return refuses(isa, match, products); },
           .layout = layout_of(products),
           .workspace = [products](const Match& match) { return workspace(match, products); },
           .prepare = [&isa, products](const Call& call, Steps& steps) { prepare(isa, products, call, steps); }};

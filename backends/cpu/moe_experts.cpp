@@ -219,9 +219,9 @@ Kernel moe_experts(const IsaKernels& isa, Products products) {
           .covers = {MoeExperts::name},
           .arithmetic = arithmetic_of(products),
           .refuses =
-              [products](const Match& match, const DeviceInfo&) {
-                return refuses_weights(match, {MoeExperts::kWeightUp, MoeExperts::kWeightGate, MoeExperts::kWeightDown},
-                                       products);
+              [&isa, products](const Match& match, const DeviceInfo&) {
+                return refuses_weights(
+                    isa, match, {MoeExperts::kWeightUp, MoeExperts::kWeightGate, MoeExperts::kWeightDown}, products);
               },
           .layout = layout_of(products),
           .workspace = [products](const Match& match) { return Plan(match, products).workspace(); },

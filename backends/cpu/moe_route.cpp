@@ -76,14 +76,15 @@ void prepare(const IsaKernels& isa, const Call& call, Steps& steps) {
 }  // namespace
 
 Kernel moe_route(const IsaKernels& isa) {
-  return {.name = fmt::format("moe_route.{}", isa.name),
-          .covers = {MoeRoute::name},
-          .arithmetic = Arithmetic::f32,
-          .refuses = [](const Match& match,
-                        const DeviceInfo&) { return refuses_weights(match, {MoeRoute::kWeight}, Products::f32); },
-          .layout = nullptr,
-          .workspace = workspace,
-          .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, call, steps); }};
+  return {
+      .name = fmt::format("moe_route.{}", isa.name),
+      .covers = {MoeRoute::name},
+      .arithmetic = Arithmetic::f32,
+      .refuses = [&isa](const Match& match,
+                        const DeviceInfo&) { return refuses_weights(isa, match, {MoeRoute::kWeight}, Products::f32); },
+      .layout = nullptr,
+      .workspace = workspace,
+      .prepare = [&isa](const Call& call, Steps& steps) { prepare(isa, call, steps); }};
 }
 
 }  // namespace weft::cpu

@@ -77,8 +77,9 @@ Kernel qkv_gemm(const IsaKernels& isa, Products products) {
   return {.name = kernel_name(QkvGemm::name, isa, products),
           .covers = {QkvGemm::name},
           .arithmetic = arithmetic_of(products),
-          .refuses = [products](const Match& match,
-                                const DeviceInfo&) { return refuses_weights(match, {QkvGemm::kWeight}, products); },
+          .refuses = [&isa, products](
+                         const Match& match,
+                         const DeviceInfo&) { return refuses_weights(isa, match, {QkvGemm::kWeight}, products); },
           .layout = layout_of(products),
           .workspace = [products](const Match& match) { return workspace(match, products); },
           .prepare = [&isa, products](const Call& call, Steps& steps) { prepare(isa, products, call, steps); }};

@@ -238,8 +238,8 @@ void prepare(const IsaKernels& isa, Products products, const Call& call, Steps& 
             });
 }
 
-std::optional<std::string> refuses(const Match& match, Products products) {
-  if (const auto reason = refuses_weights(match, {}, products)) return reason;
+std::optional<std::string> refuses(const IsaKernels& isa, const Match& match, Products products) {
+  if (const auto reason = refuses_weights(isa, match, {}, products)) return reason;
   for (const size_t slot : {SoftmaxContext::kKCache, SoftmaxContext::kVCache}) {
     const DType dtype = match.type(slot).dtype;
     if (!dtype->encode) return fmt::format("a cache of {} cannot be written", dtype.name());
@@ -253,7 +253,7 @@ Kernel softmax_context(const IsaKernels& isa, Products products) {
   return {.name = kernel_name("softmax_context", isa, products),
           .covers = {SoftmaxContext::name},
           .arithmetic = arithmetic_of(products),
-          .refuses = [products](const Match& match, const DeviceInfo&) { return refuses(match, products); },
+          .refuses = [&isa, products](const Match& match, const DeviceInfo&) { return refuses(isa, match, products); },
           .layout = nullptr,
           .workspace = Heads::workspace_bytes,
           .prepare = [&isa, products](const Call& call, Steps& steps) { prepare(isa, products, call, steps); }};

@@ -50,7 +50,7 @@ TEST(Env, BadValuesAreErrorsThatSayWhatIsExpected) {
   EXPECT_ERROR(parse({"WEFT_CHECK=1"}), "WEFT_CHECK=1: expected ref|nan");
   EXPECT_ERROR(parse({"WEFT_FALLBACK=yes"}), "expected 0|1");
   EXPECT_ERROR(parse({"WEFT_KERNEL=linear"}), "expected OP:NAME");
-  EXPECT_ERROR(parse({"WEFT_CPU_ISA=neon"}), "expected sse2|avx2|avxvnni|avx512|amx");
+  EXPECT_ERROR(parse({"WEFT_CPU_ISA=neon"}), "expected sse2|avx2|avxvnni|avx512|avx512bf16|amx");
 }
 
 TEST(Env, EverySwitchOfTheTableIsUnderstood) {

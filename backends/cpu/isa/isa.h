@@ -91,7 +91,8 @@ struct PackedMatmul {
   int64_t out_stride;  // elements
 };
 
-/// The same by tile products: x in bf16, and the weights, packed or as stored, rounded to bf16 on the way. Sums in f32.
+/// The same by products of bf16: x in bf16, and the weights, packed or as stored, rounded to bf16 on the way. Sums in
+/// f32.
 struct TileMatmul {
   const uint16_t* x;  // rows of k, zeros up to a multiple of 32; rows up to a multiple of 32 are read, not used
   int64_t x_stride;   // elements
@@ -123,6 +124,8 @@ struct F16Table {
 };
 extern const F16Table kF16;
 
+extern const bool kAmd;  // made the processor: how far ahead to prefetch is its maker's
+
 enum class Act : uint8_t { gelu_tanh, gelu_erf, relu, silu };
 
 struct IsaKernels {
@@ -135,11 +138,13 @@ struct IsaKernels {
   void (*quantize)(const float* x, int64_t n, QuantizedBlock* out);
   /// A probe of the machine: 8-bit dot products on registers. Returns the operations done, two a product.
   double (*dot_bytes)(int64_t repeats);
-  /// Null where there is no tile unit; then `to_bf16` and `multiply_tiles` are too.
+  /// Null where products of bf16 are not faster than those of f32; then `to_bf16` and `multiply_tiles` are too.
   void (*matmul_tiles)(const TileMatmul& m);
+  bool tiles_beat_int8;
   /// n elements in bf16, rounded to nearest even, then zeros to a multiple of 32.
   void (*to_bf16)(const float* x, int64_t n, uint16_t* out);
-  /// A probe of the machine: tile products with their operands' loads from L1. Returns the operations done.
+  /// A probe of the machine: tile products with their operands' loads from L1, or dot products on registers. Returns
+  /// the operations done.
   double (*multiply_tiles)(int64_t repeats);
   /// y = (x - mean) / sqrt(var + eps) * gamma + beta; beta may be null.
   void (*layer_norm)(const float* x, const float* gamma, const float* beta, float eps, int64_t n, float* y);
@@ -168,14 +173,14 @@ struct IsaKernels {
   /// y *= factor.
   void (*scale)(float* y, float factor, int64_t n);
   PageKernels pages;       // in f32
-  PageKernels tile_pages;  // by tile products of bf16; null where there is no tile unit
+  PageKernels tile_pages;  // by products of bf16; null where matmul_tiles is
   /// n elements in f16, as the format encodes them; null where the instruction set has no such conversion.
   void (*to_f16)(const float* x, int64_t n, std::byte* out);
   /// Decodes n elements of a row.
   void (*decode)(const RowBlock& row, float* out, int64_t n);
   // Probes of the machine: all of `data` read once, but for the last few hundred bytes (returns the sum of it); and
-  // fused multiply-adds on registers (returns the operations done).
-  float (*read_all)(const float* data, int64_t n);
+  // fused multiply-adds on registers (returns the operations done). `ahead`: bytes prefetched.
+  float (*read_all)(const float* data, int64_t n, int64_t ahead);
   double (*multiply_add)(int64_t repeats);
 };
 
@@ -189,6 +194,9 @@ namespace avxvnni {
 const IsaKernels& kernels();
 }
 namespace avx512 {
+const IsaKernels& kernels();
+}
+namespace avx512bf16 {
 const IsaKernels& kernels();
 }
 namespace amx {

@@ -28,7 +28,7 @@ void online_softmax(float* s, int64_t stride, int64_t n_rows, int64_t n, float f
 void scale(float* y, float factor, int64_t n);
 void weigh_rows(float* y, const float* keep, const float* p, int64_t p_stride, int64_t n_rows, const float* v,
                 int64_t v_stride, int64_t n_keys, int64_t d);
-float read_all(const float* data, int64_t n);
+float read_all(const float* data, int64_t n, int64_t ahead);
 double multiply_add(int64_t repeats);
 double dot_bytes(int64_t repeats);
 size_t page_scratch(int64_t size, int64_t d);

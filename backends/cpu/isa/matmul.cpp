@@ -4,8 +4,8 @@
 // kLanes partial sums over ascending k, lane l taking the elements k = l mod kLanes, then sum(). The decoded values
 // are the format's own (Loader and RowBlock::decode agree to the bit). So logits do not depend on how work was split.
 //
-// Up to four tokens: several rows at once, decoded in registers, one accumulator for each row and token, each row's
-// stream prefetched 512 bytes ahead. Bound by memory; q4_0 by decoding.
+// Up to four tokens: the rows as several streams, each read from its start to its end, decoded in registers, one
+// accumulator for each stream and token. Bound by memory; q4_0 by decoding.
 // More tokens: chunk of kChunk columns by chunk, kDecodeRows rows are decoded into L1 and multiplied with all tokens of
 // a tile by a register block of kBlockTokens x kBlockRows accumulators, while the next rows are asked for; between
 // chunks the accumulators wait in L2. Bound by the FMA units.
@@ -21,26 +21,25 @@ constexpr int64_t kGemvTokens = 4;
 
 /// Rows at once for so many tokens: T x R accumulators, and the decoded vectors, in registers.
 constexpr int gemv_rows(int tokens) {
-  if (tokens == 1) return 8;
-  return kLanes == 16 ? (tokens == 2 ? 8 : 4) : (tokens == 2 ? 4 : 2);
+  if (tokens == 2) return kLanes == 16 ? 8 : 4;
+  return tokens == 1 || kLanes == 16 ? 4 : 2;
 }
 
+/// Row first of each of R streams of rows, `apart` rows long.
 template <Format F, int T, int R>
-void gemv(const Matmul& m, int64_t first) {
+void gemv(const Matmul& m, int64_t first, int64_t apart) {
   constexpr int kStep = Loader<F>::kStep, kVectors = kStep / kLanes;
-  constexpr size_t kAhead = 512;  // bytes, of each row's own stream
-  const size_t row_bytes = m.w.row_bytes;
-  const std::byte* w = m.w.data + static_cast<size_t>(first) * row_bytes;
+  constexpr int64_t kAhead = 512;  // bytes, of each stream
+  const std::byte* w[R];
   V acc[T][R];
-  for (int t = 0; t < T; ++t) {
-    for (int r = 0; r < R; ++r) acc[t][r] = set(0);
+  for (int r = 0; r < R; ++r) {
+    w[r] = m.w.data + static_cast<size_t>(first + r * apart) * m.w.row_bytes;
+    for (int t = 0; t < T; ++t) acc[t][r] = set(0);
   }
   for (int64_t i = 0; i < m.k; i += kStep) {
     if (i % Loader<F>::kLine == 0) {  // prefetching past the weight is harmless: it never faults
-      size_t ahead = static_cast<size_t>(i / kStep) * Loader<F>::kBytes + kAhead;
-      if (ahead >= row_bytes) ahead += (R - 1) * row_bytes;  // the row that follows is being read: go on R rows later
       for (int r = 0; r < R; ++r) {
-        _mm_prefetch(reinterpret_cast<const char*>(w + static_cast<size_t>(r) * row_bytes + ahead), _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(w[r] + i / kStep * Loader<F>::kBytes + kAhead), _MM_HINT_T0);
       }
     }
     V xs[T][kVectors];
@@ -50,22 +49,23 @@ void gemv(const Matmul& m, int64_t first) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       V ws[kVectors];
-      Loader<F>::at(w + static_cast<size_t>(r) * row_bytes, i, ws);
+      Loader<F>::at(w[r], i, ws);
       for (int t = 0; t < T; ++t) {
         for (int v = 0; v < kVectors; ++v) acc[t][r] = fma(ws[v], xs[t][v], acc[t][r]);
       }
     }
   }
   for (int t = 0; t < T; ++t) {
-    for (int r = 0; r < R; ++r) m.out[t * m.out_stride + first + r] = sum(acc[t][r]);
+    for (int r = 0; r < R; ++r) m.out[t * m.out_stride + first + r * apart] = sum(acc[t][r]);
   }
 }
 
 template <Format F, int T>
 void gemv_all(const Matmul& m) {
-  int64_t n = 0;
-  for (; n + gemv_rows(T) <= m.n_rows; n += gemv_rows(T)) gemv<F, T, gemv_rows(T)>(m, n);
-  for (; n < m.n_rows; ++n) gemv<F, T, 1>(m, n);
+  constexpr int kRows = gemv_rows(T);
+  const int64_t apart = m.n_rows / kRows;
+  for (int64_t n = 0; n < apart; ++n) gemv<F, T, kRows>(m, n, apart);
+  for (int64_t n = apart * kRows; n < m.n_rows; ++n) gemv<F, T, 1>(m, n, 0);
 }
 
 template <Format F>

@@ -15,8 +15,14 @@ constexpr int kPackedRows = 16, kParts = kPackedRows / kLanes, kTokens = kLanes 
 constexpr int64_t kUnpackTokens = 2 * kTokens;  // from which on blocks that want it are unpacked for all first
 constexpr int64_t kAhead = 2048;                // bytes prefetched ahead, where a thread reads one stream
 constexpr int64_t kStreams = 4;                 // and where several, into L1 and into L2:
-constexpr int64_t ahead_l1(int64_t block) { return block > 1024 ? block : 1024; }
-constexpr int64_t ahead_l2(int64_t block) { return block > 1024 ? 3 * block : 4096; }
+struct Ahead {
+  int64_t l1, l2;
+};
+/// AMD's own prefetchers leave less to ask for.
+WEFT_INLINE Ahead ahead_of(int64_t block) {
+  if (block > 1024) return kAmd ? Ahead{block / 2, 2 * block} : Ahead{block, 3 * block};
+  return kAmd ? Ahead{512, 2048} : Ahead{1024, 4096};
+}
 
 /// What a packed block is dotted with: a group of blocks of T tokens.
 template <Format F, int T>
@@ -130,13 +136,14 @@ void streams_of(const PackedMatmul& m, int64_t row) {
   const int64_t tile_bytes = m.k / Block::kElems * Block::kBytes;
   const std::byte* w = m.w + row / kPackedRows * tile_bytes;
   const QuantizedBlock* x = m.x;
+  const Ahead distance = ahead_of(Block::kBytes);
   float out[kStreams][kPackedRows] = {};
   for (int64_t at = 0; at < tile_bytes; at += Block::kBytes, x += Block::kElems / kQuantizedElems) {
     // Past the end of a tile lies the next, which another stream has read: on to the next tile of this stream.
     const auto ahead = [&](int64_t by) {
       return at + by < tile_bytes ? at + by : at + by + (kStreams - 1) * tile_bytes;
     };
-    const int64_t near = ahead(ahead_l1(Block::kBytes)), far = ahead(ahead_l2(Block::kBytes));
+    const int64_t near = ahead(distance.l1), far = ahead(distance.l2);
 #pragma GCC unroll 4
     for (int s = 0; s < kStreams; ++s) {
       const std::byte* block = w + s * tile_bytes + at;

@@ -21,7 +21,7 @@ WEFT_INLINE void opaque(T& v) {
 
 }  // namespace
 
-float read_all(const float* data, int64_t n) {
+float read_all(const float* data, int64_t n, int64_t ahead) {
   constexpr int kStreams = 4;
   const int64_t stream = n / kStreams / (2 * kLanes) * (2 * kLanes);
   V sums[kStreams][2];
@@ -30,7 +30,7 @@ float read_all(const float* data, int64_t n) {
 #pragma GCC unroll 4
     for (int s = 0; s < kStreams; ++s) {
       const float* p = data + s * stream + i;
-      if (i % 16 == 0) _mm_prefetch(reinterpret_cast<const char*>(p) + 1024, _MM_HINT_T0);
+      if (i % 16 == 0) _mm_prefetch(reinterpret_cast<const char*>(p) + ahead, _MM_HINT_T0);
       sums[s][0] = sums[s][0] + load(p);
       sums[s][1] = sums[s][1] + load(p + kLanes);
     }

@@ -36,7 +36,8 @@ constexpr IsaKernels kKernels = {.name = WEFT_TEXT(WEFT_ISA),
                                  .quantize = nullptr,
                                  .dot_bytes = nullptr,
 #endif
-                                 .matmul_tiles = nullptr,  // those of amx/
+                                 .matmul_tiles = nullptr,  // those of bf16/
+                                 .tiles_beat_int8 = false,
                                  .to_bf16 = nullptr,
                                  .multiply_tiles = nullptr,
                                  .layer_norm = layer_norm,

@@ -9,7 +9,7 @@
 #include "backends/cpu/isa/isa.h"
 
 #ifndef WEFT_ISA
-#error "compiled per instruction set with -DWEFT_ISA=sse2|avx2|avxvnni|avx512 (backends/CMakeLists.txt)"
+#error "compiled per instruction set with -DWEFT_ISA=sse2|avx2|avxvnni|avx512|avx512bf16|amx (backends/CMakeLists.txt)"
 #endif
 
 #if !defined(WEFT_SANITIZED)

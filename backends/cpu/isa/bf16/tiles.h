@@ -1,22 +1,27 @@
-// out[t, n] = dot(x[t, :], w[n, :]) by tile products of bf16, summed in f32. For each chunk of columns the weights
-// become a panel of tiles in L2, which then meets every token, 32 tokens and 32 rows at a time, in a block of 2 x 2
-// tiles; sums wait in scratch between chunks. What the next 32 tokens need is asked for meanwhile: it comes from L3.
+// out[t, n] = dot(x[t, :], w[n, :]) by products of bf16, summed in f32. For each chunk of columns the weights become a
+// panel of tiles in L2, which then meets every token, 32 tokens and 32 rows at a time; sums wait in scratch between
+// chunks. What the next 32 tokens need is asked for meanwhile: it comes from L3.
 //
-// Bound by the tile unit, 64 cycles a block and 32 columns, or by the 64 lines that these load from L2. Unpacking costs
-// about 100 cycles a tile of weights, as much as 100 tokens' products: so this is for many tokens.
-//
-// `Tiles` is the hardware's (amx.cpp) or, in tests, what it does in plain loops:
-//   zero()                     clears the sums, 32 tokens x 32 rows
-//   load(c, stride)  store     32 x 32 floats, in lines `stride` bytes apart
-//   multiply(a, a_stride, b)   adds 32 tokens x 32 columns at `a` times two tiles of the panel at `b`
+// Unpacking costs about 100 cycles a tile of weights, as much as 100 tokens' products on a tile unit: so this is for
+// many tokens. What bounds the products is said where they are: the tile unit's (amx.cpp), dot products of vectors
+// (dots.cpp) or, in tests, what those do in plain loops. Each is a class with
+//   kColumns                                      of a chunk: a multiple of every format's block
+//   product(from, to, a, a_stride, b, steps, ask)   to = from + 32 tokens at `a` times two tiles of the panel a step,
+//                                                 32 columns, at `b`; ask(step) once a step, between products
 #pragma once
 
-#include "backends/cpu/isa/amx/panel.h"
+#include "backends/cpu/isa/bf16/panel.h"
 
 namespace weft::cpu::WEFT_ISA {
 
 constexpr int64_t kPairSide = 2 * kTileSide, kPairBytes = 2 * kTileBytes;
-constexpr int64_t kPairColumns = 2048;  // of a chunk: a multiple of every format's block
+constexpr int64_t kPairColumns = 2048;  // of a chunk at most
+
+/// 32 x 32 sums, lines `stride` floats apart; none: zeros.
+struct Sums {
+  float* at = nullptr;
+  int64_t stride = 0;
+};
 
 /// The parts of the scratch.
 struct TileScratch {
@@ -71,61 +76,53 @@ inline void fill_tiles(const TileMatmul& m, int64_t row, int64_t last, int64_t k
   turn_rows(all, 0, 0, padded, out, kPairBytes);
 }
 
-/// The sums of tokens t.. and rows row.. to the output; by way of `edge` where not all 32 x 32 are wanted.
-template <typename Tiles>
-void store_sums(Tiles& tiles, const TileMatmul& m, int64_t t, int64_t row, float* edge) {
-  const int64_t end = m.first_row + m.n_rows;
+/// The output of tokens t.. and rows row.., where all 32 x 32 are wanted; else none.
+inline Sums output(const TileMatmul& m, int64_t t, int64_t row) {
+  if (row < m.first_row || row + kPairSide > m.first_row + m.n_rows || t + kPairSide > m.n_tokens) return {};
+  return {m.out + t * m.out_stride + (row - m.first_row), m.out_stride};
+}
+
+/// What is wanted of them.
+inline void store_edge(const TileMatmul& m, int64_t t, int64_t row, const float* edge) {
   float* const out = m.out + t * m.out_stride + (row - m.first_row);
-  if (row >= m.first_row && row + kPairSide <= end && t + kPairSide <= m.n_tokens) {
-    tiles.store(out, m.out_stride * 4);
-    return;
-  }
-  tiles.store(edge, kPairSide * 4);
+  const int64_t end = m.first_row + m.n_rows;
   const int64_t low = row < m.first_row ? m.first_row - row : 0, high = end - row < kPairSide ? end - row : kPairSide;
   for (int64_t i = 0; i < kPairSide && t + i < m.n_tokens; ++i) {
     for (int64_t j = low; j < high; ++j) out[i * m.out_stride + j] = edge[i * kPairSide + j];
   }
 }
 
-template <typename Tiles>
+template <typename Unit>
 void matmul_tiles(const TileMatmul& m) {
+  static_assert(Unit::kColumns <= kPairColumns);
   const TileScratch scratch(m.scratch);
   const int64_t end = m.first_row + m.n_rows, begin = m.packed ? m.first_row / kTileSide * kTileSide : m.first_row;
   const int64_t pairs = (end - begin + kPairSide - 1) / kPairSide;
-  for (int64_t k0 = 0; k0 < m.k; k0 += kPairColumns) {
-    const int64_t n = m.k - k0 < kPairColumns ? m.k - k0 : kPairColumns;
+  for (int64_t k0 = 0; k0 < m.k; k0 += Unit::kColumns) {
+    const int64_t n = m.k - k0 < Unit::kColumns ? m.k - k0 : Unit::kColumns;
     const int64_t steps = (n + kTileColumns - 1) / kTileColumns, pair_bytes = steps * kPairBytes;
     for (int64_t tile = 0; tile < 2 * pairs; ++tile) {
       const int64_t row = begin + tile * kTileSide;
       if (row >= end) break;  // a last tile alone: its neighbour's sums are not used
       fill_tiles(m, row, end, k0, n, scratch.decoded, scratch.panel + tile / 2 * pair_bytes + tile % 2 * kTileBytes);
     }
-    Tiles tiles;  // from here on: what was stored before is seen
-    const bool first = k0 == 0, last = k0 + n == m.k;
+    Unit unit;  // from here on: what was stored before is seen
+    const bool last = k0 + n == m.k;
     for (int64_t t = 0; t < m.n_tokens; t += kPairSide) {
       const uint16_t* x = m.x + t * m.x_stride + k0;
       for (int64_t pair = 0; pair < pairs; ++pair) {
-        float* const sums = scratch.sums + (t / kPairSide * pairs + pair) * kPairSide * kPairSide;
-        if (first) {
-          tiles.zero();
-        } else {
-          tiles.load(sums, kPairSide * 4);
-        }
-        const std::byte* w = scratch.panel + pair * pair_bytes;
+        const Sums kept{scratch.sums + (t / kPairSide * pairs + pair) * kPairSide * kPairSide, kPairSide};
+        const int64_t row = begin + pair * kPairSide;
+        const Sums out = output(m, t, row), to = !last ? kept : out.at ? out : Sums{scratch.edge, kPairSide};
         const int64_t next = kPairSide + kPairSide * pair / pairs,
                       next_end = kPairSide + kPairSide * (pair + 1) / pairs;
-        for (int64_t i = 0; i < steps; ++i) {
-          const uint16_t* const columns = x + i * kTileColumns;
+        const auto ask = [&](int64_t step) WEFT_LAMBDA {
           for (int64_t r = next; r < next_end; ++r) {  // past the last token is harmless: it never faults
-            _mm_prefetch(reinterpret_cast<const char*>(columns + r * m.x_stride), _MM_HINT_T1);
+            _mm_prefetch(reinterpret_cast<const char*>(x + step * kTileColumns + r * m.x_stride), _MM_HINT_T1);
           }
-          tiles.multiply(columns, m.x_stride * 2, w + i * kPairBytes);
-        }
-        if (last) {
-          store_sums(tiles, m, t, begin + pair * kPairSide, scratch.edge);
-        } else {
-          tiles.store(sums, kPairSide * 4);
-        }
+        };
+        unit.product(k0 == 0 ? Sums{} : kept, to, x, m.x_stride, scratch.panel + pair * pair_bytes, steps, ask);
+        if (last && !out.at) store_edge(m, t, row, scratch.edge);
       }
     }
   }

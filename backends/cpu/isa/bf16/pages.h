@@ -6,7 +6,7 @@
 // Making tiles of a page is about 1500 cycles, so many rows must share it.
 #pragma once
 
-#include "backends/cpu/isa/amx/tiles.h"
+#include "backends/cpu/isa/bf16/tiles.h"
 
 namespace weft::cpu::WEFT_ISA {
 
@@ -114,41 +114,37 @@ inline void enter_page(const Page& keys, const Page& values, int64_t n_rows, int
 }
 
 /// sums += 32 rows of bf16 at `rows` times pair `pair` of column tiles; `columns` of the 32 are wanted.
-template <typename Tiles>
-WEFT_INLINE void multiply_pair(Tiles& tiles, const TilePageScratch& parts, const uint16_t* rows, const std::byte* pair,
-                               int64_t steps, float* sums, int64_t stride, bool add, int64_t columns) {
+template <typename Unit>
+WEFT_INLINE void multiply_pair(Unit& unit, const TilePageScratch& parts, const uint16_t* rows, const std::byte* pair,
+                               int64_t steps, Sums sums, bool add, int64_t columns) {
   const bool whole = columns >= kPairSide;  // else the last 16 columns, by way of `edge`
-  if (add && whole) tiles.load(sums, stride * 4);
-  else tiles.zero();
-  for (int64_t step = 0; step < steps; ++step) {
-    tiles.multiply(rows + step * kTileColumns, parts.row_stride * 2, pair + step * kPairBytes);
-  }
-  if (whole) return tiles.store(sums, stride * 4);
-  tiles.store(parts.edge, kPairSide * 4);
-  for (int64_t i = 0; i < kPairSide; ++i) {
+  unit.product(add && whole ? sums : Sums{}, whole ? sums : Sums{parts.edge, kPairSide}, rows, parts.row_stride, pair,
+               steps, [](int64_t) {});
+  for (int64_t i = 0; i < kPairSide && !whole; ++i) {
+    float* const to = sums.at + i * sums.stride;
     const V part = load(parts.edge + i * kPairSide);
-    store(sums + i * stride, add ? load(sums + i * stride) + part : part);
+    store(to, add ? load(to) + part : part);
   }
 }
 
-template <typename Tiles>
+template <typename Unit>
 void score_page_tiles(float* scores, const float* q, int64_t n_rows, const Page& page, int64_t d, std::byte* scratch) {
   if (!tiles_serve(n_rows, d)) return avx512::kernels().pages.score(scores, q, n_rows, page, d, scratch);
   const TilePageScratch parts(scratch, page.size, d);
   const int64_t q_stride = padded_to(d, 16), stride = padded_to(page.size, 16);
   const int64_t steps = padded_to(d, kTileColumns) / kTileColumns;
   for (int64_t r = 0; r < n_rows; ++r) to_bf16(q + r * q_stride, d, parts.rows + r * parts.row_stride);
-  Tiles tiles;  // from here on: what was stored before is seen
+  Unit unit;  // from here on: what was stored before is seen
   for (int64_t key = 0; key < page.n; key += kPairSide) {
     const std::byte* pair = parts.keys + key / kPairSide * steps * kPairBytes;
     for (int64_t r = 0; r < n_rows; r += kPairSide) {
-      multiply_pair(tiles, parts, parts.rows + r * parts.row_stride, pair, steps, scores + r * stride + key, stride,
+      multiply_pair(unit, parts, parts.rows + r * parts.row_stride, pair, steps, {scores + r * stride + key, stride},
                     false, stride - key);
     }
   }
 }
 
-template <typename Tiles>
+template <typename Unit>
 void weigh_page_tiles(float* y, const float* keep, const float* p, int64_t n_rows, const Page& page, int64_t d,
                       std::byte* scratch) {
   if (!tiles_serve(n_rows, d)) return avx512::kernels().pages.weigh(y, keep, p, n_rows, page, d, scratch);
@@ -160,29 +156,30 @@ void weigh_page_tiles(float* y, const float* keep, const float* p, int64_t n_row
     if (keep[r] == 1) continue;
     for (int64_t i = 0; i < stride; i += kLanes) store(y + r * stride + i, load(y + r * stride + i) * set(keep[r]));
   }
-  Tiles tiles;
+  Unit unit;
   for (int64_t column = 0; column < stride; column += kPairSide) {
     const std::byte* pair = parts.values + column / kPairSide * steps * kPairBytes;
     for (int64_t r = 0; r < n_rows; r += kPairSide) {
-      multiply_pair(tiles, parts, parts.rows + r * parts.row_stride, pair, steps, y + r * stride + column, stride, true,
-                    stride - column);
+      multiply_pair(unit, parts, parts.rows + r * parts.row_stride, pair, steps, {y + r * stride + column, stride},
+                    true, stride - column);
     }
   }
 }
 
 /// The kernels of AVX-512, and these.
-template <typename Tiles>
-IsaKernels kernels_with(double (*multiply_tiles)(int64_t repeats)) {
+template <typename Unit>
+IsaKernels kernels_with(const char* name, bool beat_int8, double (*multiply_tiles)(int64_t repeats)) {
   IsaKernels table = avx512::kernels();
-  table.name = "amx";
-  table.matmul_tiles = matmul_tiles<Tiles>;
+  table.name = name;
+  table.matmul_tiles = matmul_tiles<Unit>;
+  table.tiles_beat_int8 = beat_int8;
   table.to_bf16 = to_bf16;
   table.tile_pages = {.queries = kTilePageQueries,
                       .block = kTilePageBlock,
                       .scratch_bytes = tile_page_scratch,
                       .enter = enter_page,
-                      .score = score_page_tiles<Tiles>,
-                      .weigh = weigh_page_tiles<Tiles>};
+                      .score = score_page_tiles<Unit>,
+                      .weigh = weigh_page_tiles<Unit>};
   table.multiply_tiles = multiply_tiles;
   return table;
 }
