@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Collects in .gpu/ what a bare machine with a GPU needs to run tests/gpu/run.sh: the program, the tests of the backends,
-# the libraries they were linked with, and the golden files: ops, and as many models as WEFT_CARRY_MIB leave room for,
+# OpenMP's library, and the golden files: ops, and as many models as WEFT_CARRY_MIB leave room for,
 # small ones first.
 # Usage: tests/gpu/carry.sh [BUILD_FOLDER]
 set -euo pipefail
@@ -11,9 +11,7 @@ mkdir -p "$out/bin" "$out/lib"
 cp "$build/bin/weft" "$build/bin/test_backends" "$out/bin/"
 cp "$build"/lib/libweft.so.? "$build/lib/libweft_cuda.so" "$out/lib/"
 strip --strip-unneeded "$out"/bin/* "$out"/lib/*
-for name in fmt pcre2-8 utf8proc crypto gomp; do
-  cp "$(ldd "$build/bin/weft" | awk -v n="lib$name." 'index($1, n) == 1 { print $3 }')" "$out/lib/"
-done
+cp "$(ldd "$build/bin/weft" | awk '/libgomp/ { print $3 }')" "$out/lib/"
 models=() room=$((${WEFT_CARRY_MIB:-27} * 1024))
 while read -r kib folder; do
   if ((room -= kib, room < 0)); then break; fi
