@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
     if constexpr (Row::kRounds) {
       const typename Row::Activations rounded(x, k);
       const auto put = [&](unsigned i, const float(&y)[8]) { rounded.put(i, y); };
-      norm_row<8, 2>(a.prologue, 0, blockIdx.x == 0, put);
+      norm_row<8, 1>(a.prologue, 0, blockIdx.x == 0, put);
     } else {
       norm_row<4, 4>(a.prologue, 0, blockIdx.x == 0, [&](unsigned i, const float(&y)[4]) {
         static_cast<float4*>(x)[i / 4 % 2 * (k / 8) + i / 8] = {y[0], y[1], y[2], y[3]};
