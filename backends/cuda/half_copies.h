@@ -15,7 +15,6 @@ class HalfCopies {
  public:
   /// Copies may take this much; less than before frees nothing.
   void set_budget(size_t bytes) { budget_ = bytes; }
-  size_t bytes() const { return bytes_; }
 
   /// The copy of a weight [rows, k], as it is laid out for skinny products; null if it does not fit. The work goes
   /// to the stream.

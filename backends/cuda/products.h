@@ -1,4 +1,4 @@
-// Activations times weights given as row blocks: what every projection is made of, in three ways.
+// Activations times weights given as row blocks: what every projection is made of, in five ways.
 #pragma once
 
 #include <optional>

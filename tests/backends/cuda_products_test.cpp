@@ -198,6 +198,37 @@ TEST_F(CudaProducts, MlpWithAndWithoutAGate) {
   }
 }
 
+// Down weights of two types are two launches, each with its part of what is added.
+TEST_F(CudaProducts, MlpAndResidualOfTwoTypes) {
+  for (const int64_t tokens : {1, 5}) {
+    const std::string_view name = tokens == 1 ? "mlp_gemm+residual_add.int8" : "mlp_gemm+residual_add.skinny";
+    const Kernel* kernel = find_kernel(*backend_, name);
+    ASSERT_NE(kernel, nullptr) << name;
+    OpGraph g;
+    std::deque<std::vector<std::byte>> store;
+    g.live.tokens = static_cast<int32_t>(tokens);
+    const int64_t d = 512, f = 1280;
+    const Value x = g.random({tokens, d}, 1, Rows::tokens), residual = g.random({tokens, d}, 1, Rows::tokens);
+    const auto w = [&](DType type, int64_t n, int64_t k) { return random_weight(g, store, type, n, k); };
+    const std::vector<Value> down = {w(quant::q4_K, 320, f), w(quant::q6_K, 192, f)};
+    MlpGemm op;
+    op.norm = NormKind::rms;
+    op.activation = Activation::silu;
+    const std::vector<Value> up = {w(quant::q4_K, f, d)};
+    const Value out =
+        g.graph.add(op, {x, residual, Value{}, g.random({d}), Value{}, up, std::vector<Value>{}, down})[0];
+    const Value more = g.random({tokens, d}, 1, Rows::tokens), bias = g.random({d});
+    const Value y = g.graph.add(ResidualAdd{}, {out, more, more, Value{}, bias})[0];
+    const Ports got = run_on_device(g, {out.node, y.node}, *backend_, *kernel);
+    ASSERT_EQ(got.size(), 1u);
+    g.graph.output("y", y);
+    States states = g.states;
+    const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
+    expect_close(live_values(got[0], g.live), live_values(expected.at("y"), g.live), tolerance(kernel->arithmetic),
+                 fmt::format("{} tokens", tokens));
+  }
+}
+
 // Between the two products rows pass what f16 holds, some of them or all.
 TEST_F(CudaProducts, MlpWithRowsOutOfRange) {
   for (const int64_t tokens : {5, 16, 30, 40}) {
