@@ -11,8 +11,7 @@ namespace weft {
 namespace {
 
 constexpr std::array kSwitches = {
-    Switch{"WEFT_DEBUG", "0|1|2|3",
-           "1: devices; 2: per-op table; 3: kernels chosen and refusals (stderr)"},
+    Switch{"WEFT_DEBUG", "0|1|2|3", "1: devices; 2: per-op table; 3: kernels chosen and refusals (stderr)"},
     Switch{"WEFT_DUMP", "graph|dot|plan|memory[:FILE]",
            "writes the graph or the plan as text or dot (default: stderr)"},
     Switch{"WEFT_TRACE", "FILE", "writes a Chrome trace of every step run"},

@@ -13,8 +13,8 @@
 namespace weft::cuda {
 namespace {
 
-/// What the launches do, as a graph; one that allocates or waits makes the capture fail. A launch that throws leaves the
-/// stream as it was.
+/// What the launches do, as a graph; one that allocates or waits makes the capture fail. A launch that throws leaves
+/// the stream as it was.
 cudaGraph_t capture(cudaStream_t stream, const std::vector<Launch>& launches) {
   check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "beginning a capture");
   cudaGraph_t graph = nullptr;
