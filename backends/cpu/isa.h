@@ -8,10 +8,11 @@
 
 namespace weft::cpu {
 
-/// The instruction sets this machine can run, best first; never empty: sse2 is part of x86-64.
+/// The instruction sets this machine can run, first the one that is chosen where none is named; never empty: sse2 is
+/// part of x86-64.
 std::vector<const IsaKernels*> supported_isas();
 
-/// The named one, or the best for an empty name. Throws Error if the machine lacks it or there is none of that name.
+/// The named one, or the first for an empty name. Throws Error if the machine lacks it or there is none of that name.
 const IsaKernels& choose_isa(std::string_view name);
 
 }  // namespace weft::cpu

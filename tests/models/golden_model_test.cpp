@@ -96,10 +96,10 @@ struct Miss {
   std::string_view model, what;
   double measured;
 };
-constexpr Miss kMisses[] = {{"gemma2", "q8_0 weights", 0.00147},      {"gemma3_text", "q8_0 weights", 0.0766},
-                            {"gemma2", "8-bit products", 0.00100275}, {"gemma3_text", "8-bit products", 0.0409},
-                            {"gemma3_text", "fast", 0.0125},  // these where many tokens are multiplied in bf16
-                            {"qwen3_moe_wide", "fast", 0.00174}};
+constexpr Miss kMisses[] = {{"gemma2", "q8_0 weights", 0.00147},
+                            {"gemma3_text", "q8_0 weights", 0.0766},
+                            {"gemma2", "8-bit products", 0.00100275},
+                            {"gemma3_text", "8-bit products", 0.0409}};
 
 /// Nothing if the bound holds; a known miss is said, and may not double.
 std::string check_divergence(double kl, std::string_view model, std::string_view what) {
@@ -144,9 +144,7 @@ TEST_P(GoldenModel, FastPredictsTheSame) {
   SessionOptions fast = Rig::exact("cpu");
   fast.precision = Precision::fast;
   Rig rig(open_checkpoint(folder), fast);
-  const double kl = divergence(rig, SafetensorsFile(folder + "/expected.safetensors"));
-  const std::string miss = check_divergence(kl, GetParam(), "fast");
-  if (!miss.empty()) GTEST_SKIP() << miss;
+  EXPECT_LE(divergence(rig, SafetensorsFile(folder + "/expected.safetensors")), kMostKl);
 }
 
 // Packed weights and 8-bit activations, against f32 over the same quantized weights.
