@@ -41,6 +41,17 @@ class CudaProducts : public ::testing::Test {
     return 1;
   }
 
+  /// A chain of two nodes, of which y is the second's, by one kernel.
+  void check_chain(OpGraph& g, Value first, Value y, const Kernel& kernel, const std::string& what) {
+    const Ports got = run_on_device(g, {first.node, y.node}, *backend_, kernel);
+    ASSERT_EQ(got.size(), 1u);
+    g.graph.output("y", y);
+    States states = g.states;
+    const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
+    expect_close(live_values(got[0], g.live), live_values(expected.at("y"), g.live), tolerance(kernel.arithmetic),
+                 what);
+  }
+
   int check_matmul(const TypeTraits& type, Size s, int64_t live = 0) {
     const std::string what = fmt::format("{}, {} tokens ({} live), {} x {}", type.name, s.tokens, live, s.rows, s.k);
     return check(
@@ -118,13 +129,7 @@ TEST_F(CudaProducts, ALinearThatBeginsWithItsNorm) {
         const Kernel* kernel =
             find_kernel(*backend_, fmt::format("{}_norm+linear.{}", rms ? "rms" : "layer", products));
         ASSERT_NE(kernel, nullptr);
-        const Ports got = run_on_device(g, {h.node, y.node}, *backend_, *kernel);
-        ASSERT_EQ(got.size(), 1u);
-        g.graph.output("y", y);
-        States states = g.states;
-        const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
-        expect_close(live_values(got[0], g.live), live_values(expected.at("y"), g.live), tolerance(kernel->arithmetic),
-                     fmt::format("{} of {} x {}", type->name, s.rows, s.k));
+        check_chain(g, h, y, *kernel, fmt::format("{} of {} x {}", type->name, s.rows, s.k));
         ++n;
       }
     }
@@ -219,13 +224,7 @@ TEST_F(CudaProducts, MlpAndResidualOfTwoTypes) {
         g.graph.add(op, {x, residual, Value{}, g.random({d}), Value{}, up, std::vector<Value>{}, down})[0];
     const Value more = g.random({tokens, d}, 1, Rows::tokens), bias = g.random({d});
     const Value y = g.graph.add(ResidualAdd{}, {out, more, more, Value{}, bias})[0];
-    const Ports got = run_on_device(g, {out.node, y.node}, *backend_, *kernel);
-    ASSERT_EQ(got.size(), 1u);
-    g.graph.output("y", y);
-    States states = g.states;
-    const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
-    expect_close(live_values(got[0], g.live), live_values(expected.at("y"), g.live), tolerance(kernel->arithmetic),
-                 fmt::format("{} tokens", tokens));
+    check_chain(g, out, y, *kernel, fmt::format("{} tokens", tokens));
   }
 }
 
