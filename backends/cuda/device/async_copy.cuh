@@ -18,6 +18,14 @@ __device__ inline void copy16_async(uint32_t to, const void* from) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 #endif
 }
+/// The same of 4 bytes.
+__device__ inline void copy4_async(uint32_t to, const void* from) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+#else
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(__ldg(static_cast<const uint32_t*>(from))) : "memory");
+#endif
+}
 /// Ends a group, which may be empty.
 __device__ inline void end_copy_group() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800

@@ -25,11 +25,16 @@ __device__ inline void put_fragment(const FragmentRows& to, int64_t padded, int6
       *reinterpret_cast<const uint2*>(h);
 }
 
+struct Nothing {
+  __device__ void operator()() const {}
+};
+
 /// Row t of y = norm(x + residual + bias) by all threads of the block: write(column, y) for every run of kRun columns,
 /// y being float[kRun]. a.sum and a.out are written if `keeps`. a.d: a multiple of kRun, kRun of 4. kTurns runs of a
-/// thread are asked for together; `write` stands in the code once. Without kNorms a.norm is none.
-template <int kRun, int kTurns, bool kNorms = true, typename Write>
-__device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) {
+/// thread are asked for together; `write` stands in the code once. Without kNorms a.norm is none. meanwhile() is called
+/// when the first runs have been asked for.
+template <int kRun, int kTurns, bool kNorms = true, typename Write, typename Meanwhile = Nothing>
+__device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write, Meanwhile meanwhile = {}) {
   const unsigned d = static_cast<unsigned>(a.d), step = blockDim.x * kRun;
   using Run = float[kRun];
   const auto read = [](const float* from, unsigned i, Run& to) {
@@ -56,6 +61,7 @@ __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) 
     if (a.residual != nullptr) add(a.residual + t * d);
     if (a.bias != nullptr) add(a.bias);
   };
+  constexpr bool kBetaLate = kRun > 4;  // registers of a long run are few
   const unsigned first = threadIdx.x * kRun;
   Run held[kTurns], gamma, beta = {};  // asked for together
 #pragma unroll
@@ -66,9 +72,10 @@ __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) 
   const auto read_scales = [&](unsigned i) {
     if (!norms || i >= d) return;
     read(a.gamma, i, gamma);
-    if (a.beta != nullptr) read(a.beta, i, beta);
+    if (!kBetaLate && a.beta != nullptr) read(a.beta, i, beta);
   };
   read_scales(first);
+  meanwhile();
 
   float mean = 0, scale = 1;
   if (norms) {
@@ -108,7 +115,13 @@ __device__ void norm_row(const NormArgs& a, int64_t t, bool keeps, Write write) 
     if (keeps && a.sum != nullptr) keep(a.sum + t * d, i, y);
     if (norms) {
 #pragma unroll
-      for (int c = 0; c < kRun; ++c) y[c] = (y[c] - mean) * scale * gamma[c] + beta[c];
+      for (int c = 0; c < kRun; ++c) y[c] = (y[c] - mean) * scale * gamma[c] + (kBetaLate ? 0.0f : beta[c]);
+      if (kBetaLate && a.beta != nullptr) {
+        Run late;
+        read(a.beta, i, late);
+#pragma unroll
+        for (int c = 0; c < kRun; ++c) y[c] += late[c];
+      }
       read_scales(i + step);
     }
     if (keeps && a.out != nullptr) keep(a.out + t * d, i, y);

@@ -49,6 +49,10 @@ struct Chunk {
 template <typename Row>
 constexpr unsigned kStages = std::max(kRingBytes / Chunk<Row>::kBytes, 2u);
 
+/// What a warp's sums and what is added to them take: a lane has a sum to finish, or a pair of them.
+template <bool kGated>
+constexpr unsigned kSumBytes = ((kGated ? 2 : 1) + FarTerms<kGated>::kFloats) * 32 * sizeof(float);
+
 /// Where the row blocks of the weights are, in the planes of Row.
 template <typename Row>
 struct Blocks {
@@ -70,11 +74,14 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
   using C = Chunk<Row>;
   constexpr unsigned kRows = kGated ? 2 : 1, kStage = C::kBytes, kRing = kStages<Row> * kStage;
   constexpr int kPlanes = Row::kPlanes;
-  extern __shared__ float4 memory[];  // the rings, then the activations
+  constexpr unsigned kEach = 32 / M;  // tasks of a warp whose sums are finished together
+  extern __shared__ float4 memory[];  // the rings; sums, and what is added to them; activations
   auto* const shared = reinterpret_cast<unsigned char*>(memory);
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const unsigned ring = warp * kRing, ring_end = ring + kRing;
-  void* const x = shared + warps * kRing;
+  auto* const sums_of_block = reinterpret_cast<float*>(shared + warps * kRing);  // [kRows][thread that finishes it]
+  const FarTerms<kGated> terms{sums_of_block + kRows * blockDim.x + threadIdx.x, blockDim.x};
+  void* const x = shared + warps * (kRing + kSumBytes<kGated>);
   const auto n_rows = static_cast<unsigned>(a.weights.begin[a.weights.n_blocks]), n_out = n_rows / kRows;
   const auto k = static_cast<unsigned>(a.weights.k);
   const unsigned n_chunks = (k + C::kColumns - 1) / C::kColumns;
@@ -89,37 +96,41 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
   // What is asked for next: a chunk of a row, past the last where there is nothing; this lane's first 16 bytes of it.
   unsigned row = first_task < n_out ? first_task : n_rows, chunk = 0, stage = ring;
   const unsigned char* from[kPlanes];
-  unsigned slack[kPlanes];
+  int left[kPlanes], whole[kPlanes];  // bytes from there on, of the row and of a chunk
   const uint32_t to_lane = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) + lane * 16;
   const auto enter = [&] {
     const unsigned block = blocks.block_of(row);
     for_each<kPlanes>([&](auto p) {
-      slack[p] = slack_of(row, p);
-      const uint64_t before = static_cast<uint64_t>(row - blocks.begin[block]) * row_bytes(p) - slack[p];
+      const unsigned slack = slack_of(row, p), skipped = chunk * C::bytes(p);
+      const uint64_t before = static_cast<uint64_t>(row - blocks.begin[block]) * row_bytes(p) - slack + skipped;
       from[p] = blocks.starts[block].at[p] + before + lane * 16;
+      whole[p] = static_cast<int>(C::bytes(p) + slack - lane * 16);
+      left[p] = static_cast<int>(row_bytes(p) + slack - skipped - lane * 16);
     });
+  };
+  const auto advance = [&] {
+    if (++chunk < n_chunks) return;
+    chunk = 0;
+    if (kGated && row < n_out) {
+      row += n_out;
+    } else {
+      row += stride - (kGated ? n_out : 0);
+      if (row >= n_out) row = n_rows;
+    }
   };
   const auto fetch = [&] {
     if (row < n_rows) {
       if (chunk == 0) enter();
       for_each<kPlanes>([&](auto p) {
-        constexpr unsigned kBytes = C::bytes(p), kRoom = C::room(p), kBegin = C::begin(p);
-        const unsigned left = row_bytes(p) - chunk * kBytes, n = left < kBytes ? left : kBytes;
+        constexpr int kBytes = C::bytes(p), kRoom = C::room(p), kBegin = C::begin(p);
+        const int n = left[p] < whole[p] ? left[p] : whole[p];
 #pragma unroll
-        for (unsigned piece = 0; piece < kRoom; piece += 512) {
-          if (piece + lane * 16 < n + slack[p]) copy16_async(to_lane + stage + kBegin + piece, from[p] + piece);
+        for (int piece = 0; piece < kRoom; piece += 512) {
+          if (piece < n) copy16_async(to_lane + stage + kBegin + piece, from[p] + piece);
         }
-        from[p] += kBytes;
+        from[p] += kBytes, left[p] -= kBytes;
       });
-      if (++chunk == n_chunks) {
-        chunk = 0;
-        if (kGated && row < n_out) {
-          row += n_out;
-        } else {
-          row += stride - (kGated ? n_out : 0);
-          if (row >= n_out) row = n_rows;
-        }
-      }
+      advance();
     }
     stage += kStage;
     if (stage == ring_end) stage = ring;
@@ -127,61 +138,98 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
   };
 
   for (unsigned s = 0; s < kStages<Row>; ++s) fetch();  // weights depend on nothing
+  // A thread finishes one sum of the block's first kEach * warps tasks: few warps have all of them.
+  const unsigned token = threadIdx.x % M, turn = threadIdx.x / M;
+  const unsigned own_task = blockIdx.x * warps + turn % warps + turn / warps * stride;
+  const bool has_sum = own_task < n_out && token < static_cast<unsigned>(a.tokens.capacity);
+  if (has_sum) terms.ask_biases(a, own_task);
+  const auto ask_residual = [&] {
+    if (has_sum) terms.ask_residual(a, token, own_task);
+  };
   if (M == 1 && a.prologue.norm != Norm::none) {
-    for (unsigned i = threadIdx.x * 32; i < k; i += blockDim.x * 32) prefetch(a.prologue.gamma + i);
+    for (unsigned i = threadIdx.x * 32; i < k; i += blockDim.x * 32) {
+      prefetch(a.prologue.gamma + i);
+      if (a.prologue.beta != nullptr) prefetch(a.prologue.beta + i);
+    }
   }
   begin_after_previous();
-  if constexpr (M == 1) {
+  // Asked for here, looked at when sums are finished.
+  const auto n_live = static_cast<int>(a.tokens.live != nullptr ? *a.tokens.live : a.tokens.capacity);
+  if constexpr (M > 1) {
+    ask_residual();
+  } else {
     if constexpr (Row::kRounds) {
       const typename Row::Activations rounded(x, k);
       const auto put = [&](unsigned i, const float(&y)[8]) { rounded.put(i, y); };
-      norm_row<8, 1>(a.prologue, 0, blockIdx.x == 0, put);
+      if (!kGated && a.prologue.norm == Norm::none) {
+        norm_row<8, 4, false>(a.prologue, 0, blockIdx.x == 0, put, ask_residual);
+        // Worked out anew, so that no register held it meanwhile.
+        row = first_task < n_out ? first_task : n_rows, chunk = 0, stage = ring;
+        for (unsigned s = 0; s < kStages<Row> && row < n_rows; ++s) advance();
+        for_each<kPlanes>([&](auto p) { from[p] = nullptr, left[p] = whole[p] = 0; });
+        if (row < n_rows && chunk > 0) enter();
+      } else {
+        norm_row<8, 1>(a.prologue, 0, blockIdx.x == 0, put, ask_residual);
+      }
     } else {
-      norm_row<4, 4>(a.prologue, 0, blockIdx.x == 0, [&](unsigned i, const float(&y)[4]) {
+      const auto put = [&](unsigned i, const float(&y)[4]) {
         static_cast<float4*>(x)[i / 4 % 2 * (k / 8) + i / 8] = {y[0], y[1], y[2], y[3]};
-      });
+      };
+      norm_row<4, 4>(a.prologue, 0, blockIdx.x == 0, put, ask_residual);
     }
     __syncthreads();
   }
-  const bool stores = lane < static_cast<unsigned>(rows_of(a.tokens));  // that token
-  unsigned at = ring;                                                   // the stage that is multiplied
+  unsigned at = ring;  // the stage that is multiplied
 #pragma unroll 1
-  for (unsigned out = first_task; out < n_out; out += stride) {
-    Terms terms;
-    if (stores) terms = terms_of<kGated>(a, lane, out);
-    float up = 0, own = 0;
+  for (unsigned skipped = 0; blockIdx.x * warps + skipped < n_out; skipped += kEach * stride) {
+    const unsigned mine = own_task + skipped;
+    const bool finishes = mine < n_out && token < static_cast<unsigned>(a.tokens.capacity);
+    if (skipped > 0) {
+      __syncthreads();  // sums before these have been read
+      if (finishes) terms.ask_biases(a, mine), terms.ask_residual(a, token, mine);
+    }
+    float* sum_at = sums_of_block + warp * M + lane;  // lanes below M are tokens
+    unsigned out = first_task + skipped;
 #pragma unroll 1
-    for (unsigned r = 0; r < kRows; ++r) {
-      unsigned begin[kPlanes];  // of each plane of the row in its chunk
-      for_each<kPlanes>([&](auto p) { begin[p] = C::begin(p) + slack_of(out + r * n_out, p); });
-      float sums[M] = {};
+    for (unsigned i = 0; i < kEach && out < n_out; ++i, out += stride, sum_at += warps * M) {
 #pragma unroll 1
-      for (unsigned c = 0; c < n_chunks; ++c) {
-        await_copy_groups<kStages<Row> - 1>();
-        __syncwarp();
-        SharedPlanes<kPlanes> planes;
+      for (unsigned r = 0; r < kRows; ++r) {
+        unsigned begin[kPlanes];  // of each plane of the row in its chunk
+        for_each<kPlanes>([&](auto p) { begin[p] = C::begin(p) + slack_of(out + r * n_out, p); });
+        float sums[M] = {}, own = 0;
+#pragma unroll 1
+        for (unsigned c = 0; c < n_chunks; ++c) {
+          await_copy_groups<kStages<Row> - 1>();
+          __syncwarp();
+          SharedPlanes<kPlanes> planes;
 #pragma unroll
-        for (int p = 0; p < kPlanes; ++p) planes.at[p] = shared + at + begin[p];
+          for (int p = 0; p < kPlanes; ++p) planes.at[p] = shared + at + begin[p];
 #pragma unroll
-        for (unsigned turn = 0; turn < C::kTurns; ++turn) {
-          const unsigned u = turn * 32 + lane;
-          if (c * C::kColumns + u * Row::kUnit < k) {
-            Row::template add<M>(Row::load(planes, u), c * C::kUnits + u, a, x, sums);
+          for (unsigned n = 0; n < C::kTurns; ++n) {
+            const unsigned u = n * 32 + lane;
+            if (c * C::kColumns + u * Row::kUnit < k) {
+              Row::template add<M>(Row::load(planes, u), c * C::kUnits + u, a, x, sums);
+            }
           }
+          at += kStage;
+          if (at == ring_end) at = ring;
+          __syncwarp();
+          fetch();
         }
-        at += kStage;
-        if (at == ring_end) at = ring;
-        __syncwarp();
-        fetch();
-      }
-      up = own;
 #pragma unroll
-      for (int t = 0; t < M; ++t) {
-        const float sum = warp_sum(sums[t]);
-        if (lane == static_cast<unsigned>(t)) own = sum;
+        for (unsigned t = 0; t < M; ++t) {
+          const float sum = warp_sum(sums[t]);
+          if (lane == t) own = sum;
+        }
+        if (lane < M) sum_at[r * blockDim.x] = own;
       }
     }
-    if (stores) store<kGated>(a, lane, out, kGated ? up : own, own, terms);
+    await_copy_groups<0>();  // the terms
+    __syncthreads();
+    if (finishes && static_cast<int>(token) < n_live) {
+      const float own = sums_of_block[threadIdx.x], gate = kGated ? sums_of_block[blockDim.x + threadIdx.x] : own;
+      store<kGated>(a, token, mine, own, gate, terms.sum(a, token, mine));
+    }
   }
 }
 
@@ -191,16 +239,16 @@ size_t activation_bytes(int64_t k) {
   if constexpr (Row::kRounds) return Row::Activations::bytes(k);
   else return static_cast<size_t>(k) * sizeof(float);
 }
-template <typename Row>
+template <typename Row, bool kGated>
 size_t shared_bytes(unsigned warps, size_t activations) {
-  return size_t{warps} * kStages<Row> * Chunk<Row>::kBytes + activations;
+  return size_t{warps} * (kStages<Row> * Chunk<Row>::kBytes + kSumBytes<kGated>)+activations;
 }
 /// Warps of a block, as its shared memory has room for their rings; 0: not even a few.
-template <typename Row>
+template <typename Row, bool kGated>
 unsigned warps_for(size_t activations) {
   const size_t room = shared_memory_limit();
   for (unsigned warps = kWarps; warps >= kFewestWarps; warps /= 2) {
-    if (shared_bytes<Row>(warps, activations) <= room) return warps;
+    if (shared_bytes<Row, kGated>(warps, activations) <= room) return warps;
   }
   return 0;
 }
@@ -220,9 +268,10 @@ void launch_grid(const GemvArgs& a, cudaStream_t stream) {
   const size_t activations = M == 1 ? activation_bytes<Row>(k) : 0;
   // A block an SM, with a few rows each or none: fewer blocks would stand two on an SM, and with them all that follow.
   const auto grid = static_cast<unsigned>(sm_count());
-  const int64_t each = (n_out + grid - 1) / grid, most = warps_for<Row>(activations), rounds = (each + most - 1) / most;
+  const int64_t each = (n_out + grid - 1) / grid, most = warps_for<Row, kGated>(activations),
+                rounds = (each + most - 1) / most;
   const auto warps = static_cast<unsigned>(std::max<int64_t>((each + rounds - 1) / rounds, kFewestWarps));
-  const size_t shared = shared_bytes<Row>(warps, activations);
+  const size_t shared = shared_bytes<Row, kGated>(warps, activations);
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
   launch_dependent(kernel, dim3(grid), dim3(warps * 32), LaunchShared{shared, cudaSharedmemCarveoutMaxShared}, stream,
                    a, blocks);
@@ -237,7 +286,7 @@ template <typename T>
 void launch_plain(const GemvArgs& args, cudaStream_t stream) {
   GemvArgs a = args;
   const int64_t n = a.tokens.capacity;
-  if (n <= 1 && warps_for<PlainRow<T>>(activation_bytes<PlainRow<T>>(a.weights.k)) > 0) {
+  if (n <= 1 && warps_for<PlainRow<T>, false>(activation_bytes<PlainRow<T>>(a.weights.k)) > 0) {
     if (a.prologue.x == nullptr) a.prologue = {.x = a.x, .d = a.weights.k};
     launch_rows<PlainRow<T>, 1>(a, stream);
   } else if (n <= 4) {
