@@ -245,17 +245,19 @@ __global__ void __launch_bounds__(Form<kD, Block>::kWarps * 32, 2) decode(const 
       const int i = static_cast<int>(warp + n * F::kWarps);
       if (i < n_made) made[n].read(a, heads_of(a, t) + static_cast<int64_t>(number(i)) * kD);
     }
-#pragma unroll
-    for (unsigned n = 0; n < kEach; ++n) {
-      const int i = static_cast<int>(warp + n * F::kWarps), is_v = i - heads;
-      if (i >= n_made) continue;
-      made[n].make(a, t, number(i), rotations);
+    // One copy of the code: it runs once or twice, and is long.
+#pragma unroll 1
+    for (int i = static_cast<int>(warp); i < n_made; i += F::kWarps) {
+      const int is_v = i - heads;
+      made[0].make(a, t, number(i), rotations);
       if (i < heads) {
-        made[n].write(a, [&](unsigned e, float v) { put_query(static_cast<unsigned>(i), e, v); });
+        made[0].write(a, [&](unsigned e, float v) { put_query(static_cast<unsigned>(i), e, v); });
       } else {
-        keep<kD, Block>(a, made[n], own[is_v], stored[is_v],
+        keep<kD, Block>(a, made[0], own[is_v], stored[is_v],
                         group == 0 ? kept_row<Block>(a, t, kv_head, is_v == 0) : nullptr);
       }
+#pragma unroll
+      for (unsigned n = 1; n < kEach; ++n) made[n - 1] = made[n];
     }
   } else {
     for (unsigned i = tid; i < static_cast<unsigned>(heads) * kD; i += F::kWarps * 32) {

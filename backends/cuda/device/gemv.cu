@@ -74,7 +74,6 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
   using C = Chunk<Row>;
   constexpr unsigned kRows = kGated ? 2 : 1, kStage = C::kBytes, kRing = kStages<Row> * kStage;
   constexpr int kPlanes = Row::kPlanes;
-  constexpr unsigned kEach = 32 / M;  // tasks of a warp whose sums are finished together
   extern __shared__ float4 memory[];  // the rings; sums, and what is added to them; activations
   auto* const shared = reinterpret_cast<unsigned char*>(memory);
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -82,9 +81,10 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
   auto* const sums_of_block = reinterpret_cast<float*>(shared + warps * kRing);  // [kRows][thread that finishes it]
   const FarTerms<kGated> terms{sums_of_block + kRows * blockDim.x + threadIdx.x, blockDim.x};
   void* const x = shared + warps * (kRing + kSumBytes<kGated>);
-  const auto n_rows = static_cast<unsigned>(a.weights.begin[a.weights.n_blocks]), n_out = n_rows / kRows;
+  const auto n_out = static_cast<unsigned>(a.weights.begin[a.weights.n_blocks]) / kRows;
   const auto k = static_cast<unsigned>(a.weights.k);
   const unsigned n_chunks = (k + C::kColumns - 1) / C::kColumns;
+  // Tasks in turn over all warps: what the device reads at a time stands together in memory.
   const unsigned first_task = blockIdx.x * warps + warp, stride = gridDim.x * warps;
   const auto row_bytes = [&](int plane) { return k / Row::kBlock * Row::Fields::of(plane); };
   /// Bytes that stand before a row of that plane, from a multiple of 16 on.
@@ -93,42 +93,47 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
     else return (row - blocks.begin[blocks.block_of(row)]) * row_bytes(plane) % 16;
   };
 
-  // What is asked for next: a chunk of a row, past the last where there is nothing; this lane's first 16 bytes of it.
-  unsigned row = first_task < n_out ? first_task : n_rows, chunk = 0, stage = ring;
+  constexpr unsigned kNone = ~0u;
+  // What is asked for next: the last `left` columns of a row, or of none, the first kColumns of them; this lane's first
+  // 16 bytes of those.
+  unsigned row, left, stage;
   const unsigned char* from[kPlanes];
-  int left[kPlanes], whole[kPlanes];  // bytes from there on, of the row and of a chunk
+  unsigned slack[kPlanes];
   const uint32_t to_lane = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) + lane * 16;
+  const auto start = [&] { row = first_task < n_out ? first_task : kNone, left = k, stage = ring; };
   const auto enter = [&] {
     const unsigned block = blocks.block_of(row);
     for_each<kPlanes>([&](auto p) {
-      const unsigned slack = slack_of(row, p), skipped = chunk * C::bytes(p);
-      const uint64_t before = static_cast<uint64_t>(row - blocks.begin[block]) * row_bytes(p) - slack + skipped;
-      from[p] = blocks.starts[block].at[p] + before + lane * 16;
-      whole[p] = static_cast<int>(C::bytes(p) + slack - lane * 16);
-      left[p] = static_cast<int>(row_bytes(p) + slack - skipped - lane * 16);
+      slack[p] = slack_of(row, p);
+      const uint64_t before = static_cast<uint64_t>(row - blocks.begin[block]) * row_bytes(p) - slack[p];
+      from[p] = blocks.starts[block].at[p] + before + ((k - left) / Row::kBlock * Row::Fields::of(p) + lane * 16);
     });
   };
   const auto advance = [&] {
-    if (++chunk < n_chunks) return;
-    chunk = 0;
+    if (left > C::kColumns) {
+      left -= C::kColumns;
+      return;
+    }
+    left = k;
     if (kGated && row < n_out) {
       row += n_out;
     } else {
       row += stride - (kGated ? n_out : 0);
-      if (row >= n_out) row = n_rows;
+      if (row >= n_out) row = kNone;
     }
   };
   const auto fetch = [&] {
-    if (row < n_rows) {
-      if (chunk == 0) enter();
+    if (row != kNone) {
+      if (left == k) enter();
+      const unsigned columns = left < C::kColumns ? left : C::kColumns;
       for_each<kPlanes>([&](auto p) {
-        constexpr int kBytes = C::bytes(p), kRoom = C::room(p), kBegin = C::begin(p);
-        const int n = left[p] < whole[p] ? left[p] : whole[p];
+        constexpr int kRoom = C::room(p), kBegin = C::begin(p);
+        const auto n = static_cast<int>(columns / Row::kBlock * Row::Fields::of(p) + slack[p] - lane * 16);
 #pragma unroll
         for (int piece = 0; piece < kRoom; piece += 512) {
           if (piece < n) copy16_async(to_lane + stage + kBegin + piece, from[p] + piece);
         }
-        from[p] += kBytes, left[p] -= kBytes;
+        from[p] += C::bytes(p);
       });
       advance();
     }
@@ -136,15 +141,33 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
     if (stage == ring_end) stage = ring;
     end_copy_group();
   };
+  /// What the first fetches left behind, worked out anew, so that no register holds it meanwhile.
+  const auto resume = [&] {
+    start();
+    for (unsigned s = 0; s < kStages<Row> && row != kNone; ++s) advance();
+    for_each<kPlanes>([&](auto p) { from[p] = nullptr, slack[p] = 0; });
+    if (row != kNone && left < k) enter();
+  };
 
+  start();
   for (unsigned s = 0; s < kStages<Row>; ++s) fetch();  // weights depend on nothing
-  // A thread finishes one sum of the block's first kEach * warps tasks: few warps have all of them.
-  const unsigned token = threadIdx.x % M, turn = threadIdx.x / M;
-  const unsigned own_task = blockIdx.x * warps + turn % warps + turn / warps * stride;
-  const bool has_sum = own_task < n_out && token < static_cast<unsigned>(a.tokens.capacity);
-  if (has_sum) terms.ask_biases(a, own_task);
+  /// A thread finishes one sum of each `each * warps` tasks of the block, so that few warps do: of a token and a task.
+  /// Worked out where it is wanted, since a register would be missed in the loop.
+  struct Own {
+    unsigned task, token;
+    bool exists;
+  };
+  const unsigned each = warps * 32 / (kWarps * M);  // tasks of a warp
+  const auto own_sum = [&](unsigned skipped) -> Own {
+    unsigned thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    const unsigned token = thread % M, of_warp = thread / M % kWarps;
+    const unsigned task = blockIdx.x * warps + of_warp + thread / (M * kWarps) * stride + skipped;
+    return {task, token, of_warp < warps && task < n_out && token < static_cast<unsigned>(a.tokens.capacity)};
+  };
+  if (const Own own = own_sum(0); own.exists) terms.ask_biases(a, own.task);
   const auto ask_residual = [&] {
-    if (has_sum) terms.ask_residual(a, token, own_task);
+    if (const Own own = own_sum(0); own.exists) terms.ask_residual(a, own.token, own.task);
   };
   if (M == 1 && a.prologue.norm != Norm::none) {
     for (unsigned i = threadIdx.x * 32; i < k; i += blockDim.x * 32) {
@@ -153,8 +176,6 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
     }
   }
   begin_after_previous();
-  // Asked for here, looked at when sums are finished.
-  const auto n_live = static_cast<int>(a.tokens.live != nullptr ? *a.tokens.live : a.tokens.capacity);
   if constexpr (M > 1) {
     ask_residual();
   } else {
@@ -163,13 +184,10 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
       const auto put = [&](unsigned i, const float(&y)[8]) { rounded.put(i, y); };
       if (!kGated && a.prologue.norm == Norm::none) {
         norm_row<8, 4, false>(a.prologue, 0, blockIdx.x == 0, put, ask_residual);
-        // Worked out anew, so that no register held it meanwhile.
-        row = first_task < n_out ? first_task : n_rows, chunk = 0, stage = ring;
-        for (unsigned s = 0; s < kStages<Row> && row < n_rows; ++s) advance();
-        for_each<kPlanes>([&](auto p) { from[p] = nullptr, left[p] = whole[p] = 0; });
-        if (row < n_rows && chunk > 0) enter();
+        resume();
       } else {
         norm_row<8, 1>(a.prologue, 0, blockIdx.x == 0, put, ask_residual);
+        if (kPlanes > 2) resume();
       }
     } else {
       const auto put = [&](unsigned i, const float(&y)[4]) {
@@ -179,19 +197,21 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
     }
     __syncthreads();
   }
+  // Asked for here, looked at when sums are finished.
+  const auto n_live = static_cast<int>(a.tokens.live != nullptr ? *a.tokens.live : a.tokens.capacity);
   unsigned at = ring;  // the stage that is multiplied
 #pragma unroll 1
-  for (unsigned skipped = 0; blockIdx.x * warps + skipped < n_out; skipped += kEach * stride) {
-    const unsigned mine = own_task + skipped;
-    const bool finishes = mine < n_out && token < static_cast<unsigned>(a.tokens.capacity);
+  for (unsigned skipped = 0; blockIdx.x * warps + skipped < n_out; skipped += each * stride) {
     if (skipped > 0) {
       __syncthreads();  // sums before these have been read
-      if (finishes) terms.ask_biases(a, mine), terms.ask_residual(a, token, mine);
+      if (const Own own = own_sum(skipped); own.exists) {
+        terms.ask_biases(a, own.task), terms.ask_residual(a, own.token, own.task);
+      }
     }
     float* sum_at = sums_of_block + warp * M + lane;  // lanes below M are tokens
     unsigned out = first_task + skipped;
 #pragma unroll 1
-    for (unsigned i = 0; i < kEach && out < n_out; ++i, out += stride, sum_at += warps * M) {
+    for (unsigned i = 0; i < each && out < n_out; ++i, out += stride, sum_at += kWarps * M) {
 #pragma unroll 1
       for (unsigned r = 0; r < kRows; ++r) {
         unsigned begin[kPlanes];  // of each plane of the row in its chunk
@@ -226,9 +246,9 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
     }
     await_copy_groups<0>();  // the terms
     __syncthreads();
-    if (finishes && static_cast<int>(token) < n_live) {
-      const float own = sums_of_block[threadIdx.x], gate = kGated ? sums_of_block[blockDim.x + threadIdx.x] : own;
-      store<kGated>(a, token, mine, own, gate, terms.sum(a, token, mine));
+    if (const Own own = own_sum(skipped); own.exists && static_cast<int>(own.token) < n_live) {
+      const float sum = sums_of_block[threadIdx.x], gate = kGated ? sums_of_block[blockDim.x + threadIdx.x] : sum;
+      store<kGated>(a, own.token, own.task, sum, gate, terms.sum(a, own.token, own.task));
     }
   }
 }
