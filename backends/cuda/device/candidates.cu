@@ -5,10 +5,9 @@
 // (Batcher 1968). Bound by latency: the logits are in L2.
 #include "backends/cuda/device/candidates.h"
 
-#include <cfloat>
-
 #include "backends/cuda/device/cluster.cuh"
 #include "backends/cuda/device/launch.cuh"
+#include "backends/cuda/device/logit_order.cuh"
 #include "backends/cuda/device/pdl.cuh"
 
 namespace weft::cuda {
@@ -18,14 +17,6 @@ constexpr unsigned kSorted = 2048;      // numbers that a block sorts at once, t
 constexpr unsigned kOneThreads = 1024;  // where only the largest is wanted
 constexpr unsigned kOneCluster = 8;     // blocks a row then: as many as every device with clusters has room for
 constexpr unsigned kOneLoads = 16;      // of a thread at a time
-
-/// In the order of the logits; 0 is less than that of any.
-__device__ unsigned order_of(float logit) {
-  const float held = isnan(logit) ? -INFINITY : fminf(logit, FLT_MAX) + 0.0f;  // -0 becomes 0
-  const auto bits = static_cast<unsigned>(__float_as_int(held));
-  return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
-}
-__device__ uint64_t number_of(unsigned order, unsigned token) { return uint64_t{order} << 32 | (0xFFFFFFFFu - token); }
 
 __device__ void put(const CandidateArgs& a, int64_t at, uint64_t number) {
   const auto ordered = static_cast<unsigned>(number >> 32);
