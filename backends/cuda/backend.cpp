@@ -18,6 +18,7 @@
 #include "backends/cuda/steps.h"
 #include "backends/cuda/trace.h"
 #include "backends/cuda/upload.h"
+#include "backends/mapped.h"
 #include "graph/rate_cache.h"
 
 namespace weft::cuda {
@@ -246,6 +247,7 @@ class CudaBackend : public Backend {
   }
 
   std::pmr::memory_resource& host_memory() override { return host_memory_; }
+  void release_source(const std::byte* host, size_t bytes) noexcept override { release_mapped(host, bytes); }
 
   std::unique_ptr<Steps> begin(int device) override {
     at(device).select();
