@@ -377,6 +377,24 @@ MemoryUse Session::memory_use() const {
   return {model_.weight_bytes(), memory_.weights.owned_bytes(), memory_.states.bytes()};
 }
 
+std::vector<DeviceUse> Session::device_use() const {
+  std::vector<DeviceUse> all;
+  for (size_t d = 0; d < devices_.size(); ++d) {
+    const Device& device = devices_[d];
+    if (device.info().host_memory) continue;
+    const OwnMemory own = device.backend->own_memory(device.index);
+    DeviceUse use{.device = device.info().name,
+                  .weights = memory_.weights.owned_bytes(device),
+                  .weight_copies = own.weight_copies,
+                  .kv_cache = memory_.states.bytes(device),
+                  .workspace = memory_.arena_bytes(device) + own.scratch,
+                  .limit = device.info().memory_bytes};
+    for (const auto& [key, runner] : runners_) use.workspace += runner->plan().bytes[d].constant;
+    all.push_back(std::move(use));
+  }
+  return all;
+}
+
 std::string Session::memory_forecast() const {
   std::vector<size_t> limits;
   for (const Device& device : devices_) limits.push_back(device.info().memory_bytes);

@@ -52,6 +52,18 @@ struct MemoryUse {
   size_t kv_cache = 0;
 };
 
+/// What a session takes of one device, in bytes.
+struct DeviceUse {
+  std::string device;
+  size_t weights = 0;        // copies this session owns, uploaded or packed
+  size_t weight_copies = 0;  // in 16 bits, of those, which the backend made; of all its sessions
+  size_t kv_cache = 0;
+  size_t workspace = 0;  // values of a step and scratch
+  size_t limit = 0;      // that may be used
+
+  size_t all() const { return weights + weight_copies + kv_cache + workspace; }
+};
+
 class Session {
  public:
   static constexpr int64_t kPageSize = 64;     // tokens
@@ -98,6 +110,8 @@ class Session {
   /// Operations and bytes of a step, as the ops themselves count them.
   Cost step_cost(const Workload& workload) const;
   MemoryUse memory_use() const;
+  /// The same by device, of those that have memory of their own: now, so that copies are seen once they are made.
+  std::vector<DeviceUse> device_use() const;
   /// Of options.gpu_layers, those that fit.
   std::optional<int64_t> gpu_layers() const { return options_.gpu_layers; }
   /// In a few words, why the weights are on the host though there is a device with memory of its own; empty where that
