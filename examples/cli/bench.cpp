@@ -14,6 +14,7 @@ struct BenchArguments {
   RunOptions run;
   int64_t prompt = 512, generate = 128, depth = 0, batch = 1;
   int repetitions = 3;
+  float temperature = 0;
   bool json = false;
 };
 
@@ -176,7 +177,7 @@ class Bench {
     for (const int sequence : sequences) feeds.push_back({sequence, tokens});
     choose(feeds);
   }
-  /// The tokens that were chosen, as greedy decoding does.
+  /// The tokens that were chosen, as decoding does.
   void feed_chosen() {
     const std::vector<int32_t> tokens = chosen_;
     std::vector<Feed> feeds;
@@ -184,8 +185,26 @@ class Bench {
     choose(feeds);
   }
   void choose(std::span<const Feed> feeds) {
+    if (options_.temperature > 0) return sample(feeds);
     const auto tokens = session_.step_ranked(feeds, 1).tokens;
     chosen_.assign(tokens.begin(), tokens.end());
+  }
+  /// As generate does, without penalties.
+  void sample(std::span<const Feed> feeds) {
+    const SamplerOptions sampling{.temperature = options_.temperature};
+    std::vector<Draw> draws;
+    for (const Feed& one : feeds) {
+      draws.push_back({sampling, one.tokens, static_cast<uint64_t>(session_.length(one.sequence)) + one.tokens.size()});
+    }
+    if (const auto drawn = session_.step_drawn(feeds, draws)) return chosen_.assign(drawn->begin(), drawn->end());
+    const Ranked ranked = session_.step_ranked(feeds, sampling.top_k);
+    Sampler sampler(sampling);
+    chosen_.clear();
+    const auto each = static_cast<size_t>(ranked.each);
+    for (size_t i = 0; i < feeds.size(); ++i) {
+      chosen_.push_back(sampler.sample(ranked.logits.subspan(i * each, each), ranked.tokens.subspan(i * each, each),
+                                       draws[i].history, draws[i].position));
+    }
   }
 
   Row row(std::string test, double tokens, std::vector<double> seconds, const Cost& cost) const {
@@ -404,6 +423,9 @@ void add_bench(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--batch", options->batch, "Sequences at once")
       ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command->add_option("--temp", options->temperature, "Tokens are sampled at this temperature; 0: the most probable")
+      ->check(CLI::Range(0.0f, 100.0f))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Prints JSON");
   command->add_flag("--ops", options->run.per_op_table,
