@@ -145,24 +145,25 @@ std::optional<std::span<const int32_t>> Session::step_drawn(std::span<const Feed
     if (wanted == 0 || fed.size() != 1 || history.empty() || history.back() != fed[0]) return std::nullopt;
     k = std::max(k, wanted);
   }
-  if (!this->draws() || !draw_inputs(draws, false)) return std::nullopt;
-  ranked_ = ranked_for(std::max<int64_t>(k, 2), n_vocab()), drawn_ = draws;
+  const int64_t ranked = ranked_for(std::max<int64_t>(k, 2), n_vocab());
+  if (!can_draw(ranked) || !draw_inputs(draws, false)) return std::nullopt;
+  ranked_ = ranked, drawn_ = draws;
   step_checked(feeds);
   return std::span(tokens_).first(n_logits_);
 }
 
 /// Whether all of a step is on one device that works beside the host: then it can draw by itself.
-bool Session::draws() {
-  if (draws_) return *draws_;
-  draws_ = false;
+bool Session::can_draw(int64_t ranked) {
+  if (can_draw_) return *can_draw_;
+  can_draw_ = false;
   if (short_context_ > 0) return false;  // steps may be fed anew there
   if (std::ranges::all_of(devices_, [](const Device& device) { return device.info().host_memory; })) return false;
   const auto [key, workload] = decode_key();
   PlanKey drawn = key;
-  drawn.ranked = ranked_for(2, n_vocab()), drawn.drawn = true;
-  draws_ = runner(drawn, workload).can_follow();
-  if (!*draws_) runners_.erase(drawn);
-  return *draws_;
+  drawn.ranked = ranked, drawn.drawn = true;
+  can_draw_ = runner(drawn, workload).can_follow();
+  if (!*can_draw_) runners_.erase(drawn);
+  return *can_draw_;
 }
 
 void Session::step_checked(std::span<const Feed> feeds) {

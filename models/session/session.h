@@ -146,7 +146,7 @@ class Session {
   void write_inputs(Runner& runner, const StepInputs& step, const PlanKey& key);
   void step_by_length(std::span<const Feed> feeds);
   void write_tokens(Graph& graph, Value logits, Value fed, const PlanKey& key) const;
-  bool draws();
+  bool can_draw(int64_t ranked);
   std::optional<uint64_t> run_ahead(std::span<const Feed> feeds, Runner& runner, const PlanKey& key,
                                     const Workload& workload);
 
@@ -169,7 +169,7 @@ class Session {
   const Runner* last_ = nullptr;
   int64_t ranked_ = 0;              // PlanKey::ranked of this step
   std::span<const Draw> drawn_;     // of this step; none where no token is drawn
-  std::optional<bool> draws_;       // whether a device draws, once that is known
+  std::optional<bool> can_draw_;    // once that is known
   std::pmr::vector<float> logits_;  // never shrinks; n_logits_ of them are of this step
   size_t n_logits_ = 0;
   std::pmr::vector<int32_t> tokens_;  // of this step, as many as logits or drawn, where ranked_ is not 0
