@@ -151,6 +151,12 @@ struct Turn {
   size_t bytes;
 };
 
+/// Memory of a device that a backend takes by itself, bytes.
+struct OwnMemory {
+  size_t weight_copies = 0;  // of weights in another type, made where there was room
+  size_t scratch = 0;
+};
+
 /// Microseconds: max(bytes / bandwidth, flops / rate of the kernel's arithmetic) + its launches.
 double predict_us(const Cost& cost, const DeviceInfo& device, const Kernel& kernel);
 
@@ -168,6 +174,8 @@ class Backend {
   /// Throws Error if the device has not that much memory.
   virtual Buffer allocate(int device, size_t bytes) = 0;
   virtual void release(int device, std::byte* data, size_t bytes) noexcept = 0;
+  /// What it has taken beside that, now.
+  virtual OwnMemory own_memory(int /*device*/) { return {}; }
   virtual void write(int device, std::byte* to, const void* from_host, size_t bytes) = 0;
   virtual void read(int device, void* to_host, const std::byte* from, size_t bytes) = 0;
   virtual void clear(int device, std::byte* to, size_t bytes) = 0;

@@ -44,7 +44,10 @@ size_t WeightStore::owned_bytes(const Device& device) const {
 }
 
 Tensor WeightStore::get(const Tensor& host, const Device& device, const Layout* layout) {
-  if (layout == nullptr && device.info().host_memory) return host;
+  if (layout == nullptr && device.info().host_memory) {
+    in_place_.insert(host.data);
+    return host;
+  }
   const size_t bytes = layout != nullptr ? layout->bytes(host.type) : host.type.bytes();
   const auto [it, added] = copies_.try_emplace(key_of(host, device, layout));
   if (added) {
@@ -64,7 +67,7 @@ Tensor WeightStore::get(const Tensor& host, const Device& device, const Layout* 
       copies_.erase(it);
       throw;
     }
-    if (device.info().host_memory) device.backend->release_source(host.data, host.type.bytes());
+    if (!in_place_.contains(host.data)) device.backend->release_source(host.data, host.type.bytes());
   }
   return {host.type, it->second.data(), layout};
 }
@@ -101,6 +104,14 @@ Tensor StateStore::find(const std::string& name) const {
 size_t StateStore::bytes() const {
   size_t total = 0;
   for (const auto& [name, entry] : entries_) total += entry.type.bytes();
+  return total;
+}
+
+size_t StateStore::bytes(const Device& device) const {
+  size_t total = 0;
+  for (const auto& [name, entry] : entries_) {
+    if (entry.device.backend == device.backend && entry.device.index == device.index) total += entry.type.bytes();
+  }
   return total;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <tuple>
 
@@ -12,7 +13,8 @@ namespace weft {
 
 class WeightStore {
  public:
-  /// The weight on the device, uploaded or packed at first use.
+  /// The weight on the device, uploaded or packed at first use. What was copied and is not read in place as well is
+  /// released: its pages of a mapped file are no longer this process's.
   Tensor get(const Tensor& host, const Device& device, const Layout* layout);
   /// Whether get() would find a copy.
   bool has(const Tensor& host, const Device& device, const Layout* layout) const;
@@ -24,6 +26,7 @@ class WeightStore {
   using Key = std::tuple<const std::byte*, size_t, std::string_view, const Backend*, int>;
   static Key key_of(const Tensor& host, const Device& device, const Layout* layout);
   std::map<Key, Buffer> copies_;
+  std::set<const std::byte*> in_place_;  // tensors that a host device reads as they are mapped
 };
 
 class StateStore {
@@ -35,6 +38,7 @@ class StateStore {
   /// The bytes of a state on a host device, or an empty tensor.
   Tensor find(const std::string& name) const;
   size_t bytes() const;
+  size_t bytes(const Device& device) const;
 
  private:
   struct Entry {

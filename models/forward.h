@@ -18,6 +18,7 @@ struct PlanKey {
   int64_t tokens = 1;  // tokens fed
   int64_t logits = 1;  // tokens whose logits are wanted
   int64_t ranked = 0;  // how many of a token's logits are, the largest; 0 = all
+  bool drawn = false;  // of those a token is drawn, and it alone is wanted; each token's logits are
   int64_t sequences = 1;
   int64_t kv_pages = 1;    // pages of the longest sequence
   bool stretched = false;  // beyond the context that longrope's short factors are for

@@ -20,6 +20,7 @@
 #include "ops/residual_add.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/sample.h"
 #include "ops/softmax.h"
 #include "ops/softmax_context.h"
 #include "ops/state.h"
@@ -49,6 +50,7 @@ using AllOps = TypeList<
     Rope,        //
     Activate,    //
     Candidates,  //
+    Sample,      //
     // primitives
     Neg,            //
     Exp,            //

@@ -1,7 +1,6 @@
 #include "backends/cpu/cpu.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -12,6 +11,7 @@
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/machine.h"
 #include "backends/cpu/steps.h"
+#include "backends/mapped.h"
 #include "graph/rate_cache.h"
 
 namespace weft {
@@ -66,13 +66,7 @@ class CpuBackend : public Backend {
       std::memset(to, 0, bytes);
     }
   }
-  /// The pages leave this process, not the system's cache: who opens the file next finds them there. Memory of our own
-  /// would come back as zeros, so it stays.
-  void release_source(const std::byte* host, size_t bytes) noexcept override {
-    const auto [begin, end] = whole_pages(const_cast<std::byte*>(host), bytes);
-    const auto size = static_cast<size_t>(end - begin);
-    if (size > 0 && cpu::is_shared_mapping(begin, size)) madvise(begin, size, MADV_DONTNEED);
-  }
+  void release_source(const std::byte* host, size_t bytes) noexcept override { release_mapped(host, bytes); }
 
   std::unique_ptr<Steps> begin(int) override { return std::make_unique<cpu::CpuSteps>(team_); }
   std::unique_ptr<Segment> finish(std::unique_ptr<Steps> steps) override {
@@ -104,12 +98,6 @@ class CpuBackend : public Backend {
     return {reinterpret_cast<float*>(buffer.data()), buffer.bytes() / sizeof(float)};
   }
 
-  /// The pages that lie within a range, as another range.
-  static std::pair<std::byte*, std::byte*> whole_pages(std::byte* data, size_t bytes) {
-    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), at = reinterpret_cast<uintptr_t>(data);
-    const uintptr_t before = (page - at % page) % page, after = (at + bytes) % page;
-    return before + after < bytes ? std::pair{data + before, data + bytes - after} : std::pair{data, data};
-  }
   static size_t alignment_of(size_t bytes) { return bytes >= kHugePage ? kHugePage : 64; }
 
   const cpu::IsaKernels& isa_;

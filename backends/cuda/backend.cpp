@@ -5,6 +5,7 @@
 #include <cstring>
 #include <deque>
 
+#include "backends/cuda/blas.h"
 #include "backends/cuda/calibrate.h"
 #include "backends/cuda/check.h"
 #include "backends/cuda/cuda.h"
@@ -18,6 +19,7 @@
 #include "backends/cuda/steps.h"
 #include "backends/cuda/trace.h"
 #include "backends/cuda/upload.h"
+#include "backends/mapped.h"
 #include "graph/rate_cache.h"
 
 namespace weft::cuda {
@@ -211,6 +213,11 @@ class CudaBackend : public Backend {
     at(device).gave(bytes);
     at(device).copies.forget(data);
   }
+  OwnMemory own_memory(int device) override {
+    at(device).select();
+    return {.weight_copies = at(device).copies.bytes(),
+            .scratch = kArrivals * sizeof(unsigned) + staged_scratch() + blas_scratch()};
+  }
   void write(int device, std::byte* to, const void* from_host, size_t bytes) override {
     at(device).select();
     at(device).write(to, from_host, bytes);
@@ -246,6 +253,7 @@ class CudaBackend : public Backend {
   }
 
   std::pmr::memory_resource& host_memory() override { return host_memory_; }
+  void release_source(const std::byte* host, size_t bytes) noexcept override { release_mapped(host, bytes); }
 
   std::unique_ptr<Steps> begin(int device) override {
     at(device).select();
@@ -279,7 +287,7 @@ class CudaBackend : public Backend {
 }  // namespace
 }  // namespace weft::cuda
 
-extern "C" weft::Backend* weft_cuda_backend_5(const weft::CudaOptions& options, std::string& why_not) {
+extern "C" weft::Backend* weft_cuda_backend_6(const weft::CudaOptions& options, std::string& why_not) {
   int n = 0;
   const cudaError_t status = cudaGetDeviceCount(&n);
   if (status != cudaSuccess || n == 0) {

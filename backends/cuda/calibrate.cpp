@@ -88,9 +88,14 @@ void measure(DeviceInfo& info, const CudaSteps& steps) {
   const size_t half = kSide * kSide * 2;
   if (why_no_blas().empty() && bytes >= 4 * half) {
     auto* at = static_cast<std::byte*>(memory);
-    const auto product = half_product(kSide, kSide, kSide, kSide);
-    const double seconds =
-        median_seconds(stream, [&] { product(at, at + half, reinterpret_cast<float*>(at + 2 * half), stream); });
+    const auto product = half_product({.m = kSide,
+                                       .n = kSide,
+                                       .k = kSide,
+                                       .ldc = kSide,
+                                       .a = at,
+                                       .b = at + half,
+                                       .c = reinterpret_cast<float*>(at + 2 * half)});
+    const double seconds = median_seconds(stream, [&] { product(stream); });
     info.half_gflops = 2.0 * kSide * kSide * kSide / seconds * 1e-9;
   }
   void* host = nullptr;

@@ -19,6 +19,6 @@ std::unique_ptr<Backend> load_cuda_backend(const CudaOptions& options = {});
 
 /// What the module exports under the name kCudaModuleEntry. The name changes with graph/backend.h.
 using CudaModuleEntry = Backend* (*)(const CudaOptions& options, std::string& why_not);
-inline constexpr const char* kCudaModuleEntry = "weft_cuda_backend_5";
+inline constexpr const char* kCudaModuleEntry = "weft_cuda_backend_6";
 
 }  // namespace weft

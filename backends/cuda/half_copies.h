@@ -21,6 +21,10 @@ class HalfCopies {
   const uint16_t* get(const Tensor& weight, cudaStream_t stream);
   /// The weight's memory is being given back.
   void forget(const std::byte* weight) noexcept;
+  size_t bytes() const {
+    const std::lock_guard lock(mutex_);
+    return bytes_;
+  }
   ~HalfCopies();
 
  private:
@@ -28,7 +32,7 @@ class HalfCopies {
     uint16_t* data;
     size_t bytes;
   };
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<const std::byte*, Copy> copies_;
   size_t budget_ = 0, bytes_ = 0;
 };

@@ -13,7 +13,7 @@ std::vector<Kernel> list_kernels() {
     for (const auto make : {layer_norm_linear, rms_norm_linear}) kernels.push_back(make(products));
   }
   for (const auto make : {flash_attention, decode_attention_matmul, decode_attention, softmax_context, residual_add,
-                          layer_norm, rms_norm, embedding, candidates, moe_route})
+                          layer_norm, rms_norm, embedding, candidates, sample, moe_route})
     kernels.push_back(make());
   for (const Products products : {Products::half, Products::int8, Products::gemv})
     kernels.push_back(moe_experts(products));

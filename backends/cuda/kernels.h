@@ -26,6 +26,7 @@ Kernel layer_norm();
 Kernel rms_norm();
 Kernel embedding();
 Kernel candidates();
+Kernel sample();
 Kernel moe_route();
 Kernel moe_experts(Products products);
 

@@ -57,12 +57,33 @@ FragmentRows made_form(Products products, const Call& call, const MlpSlots& slot
   return makes ? made : FragmentRows{};
 }
 
-/// From h in the products' form to the output; `residual`, where there is one, is added to it.
+/// What residual_add adds to an MLP's output.
+struct Ending {
+  Residual residual;
+  bool is_in_y = false;  // but for its final bias
+  Tensor final_bias;
+};
+
+/// Whether what residual_add adds is, but for its final bias, what the MLP begins with: the sum that it takes the norm
+/// of.
+bool ends_with_the_sum(const Call& call) {
+  const Node &mlp = call.match.node(0), &add = call.match.node(1);
+  const auto& op = call.match.op<ResidualAdd>(1);
+  return op.mlp_after_attn && op.pre_layer_norm && op.mp_size == 1 &&
+         mlp.in[MlpGemm::kInput] == add.in[ResidualAdd::kAttention] &&
+         mlp.in[MlpGemm::kResidual] == add.in[ResidualAdd::kResidual] &&
+         mlp.in[MlpGemm::kInputBias] == add.in[ResidualAdd::kAttentionBias];
+}
+
+/// From h in the products' form to the output, to which the ending is added where there is one.
 void mlp(Products products, const Call& call, const MlpSlots& slots, Activation activation, const Activations& h,
-         const Layout& at, Extent tokens, const Residual* residual, float* y, const FragmentRows& made, Steps& steps) {
+         const Layout& at, Extent tokens, const Ending* ending, float* y, const FragmentRows& made, Steps& steps) {
   std::byte* memory = call.workspace;
+  const bool onto = ending != nullptr && ending->is_in_y;
   const Projection up(products, call.inputs(slots.up), call.inputs(slots.bias));
-  const Projection down(products, call.inputs(slots.down), {});
+  const Projection down(
+      products, call.inputs(slots.down),
+      onto && ending->final_bias.data != nullptr ? std::span(&ending->final_bias, 1) : std::span<const Tensor>());
   const bool gated = is_gated(activation);
   const int64_t f = down.k();
   float *wide = reinterpret_cast<float*>(memory + at.wide), *interm = reinterpret_cast<float*>(memory + at.interm);
@@ -75,7 +96,7 @@ void mlp(Products products, const Call& call, const MlpSlots& slots, Activation 
     if (activated) epilogue.act = act_of(activation), epilogue.gated = gated;
     up.multiply(h, tokens, epilogue, activated ? interm : wide, memory + at.panel, steps);
   } else {
-    up.multiply(h, tokens, {}, wide, memory + at.panel, steps);
+    up.multiply(h, tokens, {.leaves_bias = up.bias() != nullptr}, wide, memory + at.panel, steps);
     if (up.bias() == nullptr && !call.inputs(slots.bias).empty()) up.finish(h, tokens, wide, steps);
   }
   if (!activated) {
@@ -99,17 +120,15 @@ void mlp(Products products, const Call& call, const MlpSlots& slots, Activation 
   else if (made.x != nullptr) form = {.x = interm, .fragments = made, .largest = made.unscale};
   else form = Activations::make(products, memory + at.interm_form, {.x = interm, .tokens = tokens, .d = f}, steps);
 
-  Epilogue last;
-  if (residual != nullptr) last.residual = *residual, last.adds = true;
+  Epilogue last{.onto = onto};
+  if (ending != nullptr) last.residual = ending->residual, last.adds = true;
   down.multiply(form, tokens, last, y, memory + at.panel, steps);
   if (is_few(products)) return;
-  if (residual == nullptr) {
-    down.finish(form, tokens, y, steps);
-  } else {
-    emit(steps, [=, r = *residual, unscale = form.f16.unscale, n = down.rows()](cudaStream_t stream) {
-      launch_residual(y, unscale, r, y, tokens, n, stream);
-    });
-  }
+  if (ending == nullptr) return down.finish(form, tokens, y, steps);
+  emit(steps, [=, r = ending->residual, unscale = form.f16.unscale, n = down.rows()](cudaStream_t stream) {
+    if (onto) launch_rescale(y, unscale, r, tokens, n, n, stream);
+    else launch_residual(y, unscale, r, y, tokens, n, stream);
+  });
 }
 
 void prepare_mlp_gemm(Products products, const Call& call, Steps& steps) {
@@ -123,6 +142,12 @@ void prepare_mlp_gemm(Products products, const Call& call, Steps& steps) {
   float* h_out = reads_f32(products) ? reinterpret_cast<float*>(call.workspace + at.h) : nullptr;
   if (op.norm == NormKind::layer && second != nullptr) h_out = second;
   const FragmentRows made = made_form(products, call, kMlpGemm, op.activation, at, tokens);
+  std::optional<Ending> ending;
+  if (chained) {
+    ending = {.residual = residual_of(call, 1), .final_bias = call.input(ResidualAdd::kFinalBias, 1)};
+    ending->is_in_y = products == Products::half && ends_with_the_sum(call);
+  }
+  float *y = call.out[0].as<float>(), *sum = op.norm == NormKind::rms ? second : nullptr;
   const NormArgs args{.x = x.as<float>(),
                       .residual = call.input(MlpGemm::kResidual).as<float>(),
                       .bias = call.input(MlpGemm::kInputBias).as<float>(),
@@ -132,14 +157,11 @@ void prepare_mlp_gemm(Products products, const Call& call, Steps& steps) {
                       .eps = op.eps,
                       .tokens = tokens,
                       .d = x.dim(1),
-                      .sum = op.norm == NormKind::rms ? second : nullptr,
+                      .sum = chained && ending->is_in_y ? y : sum,
                       .out = h_out,
                       .clears = made.unscale};
   const auto h = Activations::make(products, call.workspace + at.h_form, args, steps);
-  std::optional<Residual> residual;
-  if (chained) residual = residual_of(call, 1);
-  mlp(products, call, kMlpGemm, op.activation, h, at, tokens, residual ? &*residual : nullptr, call.out[0].as<float>(),
-      made, steps);
+  mlp(products, call, kMlpGemm, op.activation, h, at, tokens, ending ? &*ending : nullptr, y, made, steps);
 }
 
 void prepare_gelu_gemm(Products products, const Call& call, Steps& steps) {

@@ -31,6 +31,17 @@ const void* half_of(const Tensor& weight, Steps& steps) {
   return cuda.copies().get(weight, cuda.stream());
 }
 
+/// A product by cuBLASLt, and a bias that it does not take.
+Launch half_launch(const HalfProduct& product, Extent tokens) {
+  if (Launch whole = half_product(product)) return whole;
+  HalfProduct bare = product;
+  bare.bias = nullptr;
+  return [=, launch = half_product(bare)](cudaStream_t stream) {
+    launch(stream);
+    launch_add_bias(product.c, product.bias, tokens, product.n, product.ldc, stream);
+  };
+}
+
 }  // namespace
 
 std::string kernel_name(std::string_view ops, Products products) {
@@ -245,27 +256,42 @@ void Projection::multiply(const Activations& x, Extent tokens, const Epilogue& e
     return;
   }
   int64_t first = 0;
-  for (const Tensor& weight : weights_) {
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    const Tensor& weight = weights_[i];
     const int64_t n = weight.dim(0), k = k_, rows = rows_;
     if (products_ == Products::f32) {
       emit(steps, [=](cudaStream_t stream) {
         launch_matmul(weight.type.dtype->id, weight.data, x.x, y + first, tokens, n, k, rows, stream);
       });
-    } else if (const void* half = half_of(weight, steps)) {
-      emit(steps, [=, product = half_product(tokens.capacity, n, k, rows)](cudaStream_t stream) {
-        product(x.f16.x, half, y + first, stream);
-      });
+      first += n;
+      continue;
+    }
+    const float* bias = epilogue.leaves_bias ? nullptr : biases_[i];
+    const auto part = [&](const void* half, int64_t begin, int64_t end) {
+      return half_launch({.m = tokens.capacity,
+                          .n = end - begin,
+                          .k = k,
+                          .ldc = rows,
+                          .a = x.f16.x,
+                          .b = half,
+                          .c = y + first + begin,
+                          .bias = bias != nullptr ? bias + begin : nullptr,
+                          .adds = epilogue.onto},
+                         tokens);
+    };
+    if (const void* half = half_of(weight, steps)) {
+      emit(steps, part(half, 0, n));
     } else {
       for (int64_t begin = 0; begin < n; begin += panel_rows(k)) {
         const int64_t end = std::min(n, begin + panel_rows(k));
         auto* panel = reinterpret_cast<uint16_t*>(workspace);
-        emit(steps, [=, product = half_product(tokens.capacity, end - begin, k, rows)](cudaStream_t stream) {
+        emit(steps, [=, product = part(panel, begin, end)](cudaStream_t stream) {
           const uint32_t type = weight.type.dtype->id;
           if (!launch_expand(type, weight.data, n, k, begin, end, panel, stream)) {
             launch_decode_half(type, weight.data + static_cast<size_t>(begin) * weight.type.row_bytes(), panel,
                                (end - begin) * k, stream);
           }
-          product(x.f16.x, panel, y + first + begin, stream);
+          product(stream);
         });
       }
     }
@@ -278,9 +304,15 @@ void Projection::finish(const Activations& x, Extent tokens, float* y, Steps& st
   const bool whole = whole_bias_ != nullptr || biases_.empty() || biases_[0] == nullptr;
   for (size_t i = 0; i < weights_.size(); ++i) {
     const int64_t n = whole ? rows_ : weights_[i].dim(0);
-    emit(steps, [=, unscale = x.f16.unscale, bias = biases_[i], rows = rows_](cudaStream_t stream) {
-      launch_finish(y + first, unscale, bias, tokens, n, rows, stream);
-    });
+    const float* bias = biases_[i];
+    if (products_ == Products::half) {
+      emit(steps, [=, unscale = x.f16.unscale, rows = rows_](cudaStream_t stream) {
+        launch_rescale(y + first, unscale, {.bias = {bias}}, tokens, n, rows, stream);
+      });
+    } else if (bias != nullptr) {
+      emit(steps,
+           [=, rows = rows_](cudaStream_t stream) { launch_add_bias(y + first, bias, tokens, n, rows, stream); });
+    }
     first += n;
     if (whole) break;
   }

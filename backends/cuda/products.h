@@ -58,14 +58,17 @@ struct Activations {
   static Activations make(Products products, std::byte* memory, NormArgs norm, Steps& steps);
 };
 
-/// What is done to the rows of a product as they are written. The products of few tokens do it in the same kernel.
+/// What is done to the rows of a product as they are written. The products of few tokens do it in the same kernel;
+/// those of many know the last two only.
 struct Epilogue {
   bool gated = false;
   Act act = Act::none;
   float alpha = 0, limit = 0;
   Residual residual = {};
   bool adds = false;
-  FragmentRows made = {};  // GemvArgs::made
+  FragmentRows made = {};    // GemvArgs::made
+  bool onto = false;         // half: y is added to
+  bool leaves_bias = false;  // half: what comes after adds the bias
 };
 
 /// A weight as a list of row blocks, and its bias.
@@ -79,13 +82,13 @@ class Projection {
   /// The bias as one vector, or null; only of a whole one.
   const float* bias() const { return whole_bias_; }
 
-  /// y [T, rows] (half of them, gated) = epilogue(x W^T + bias). f32 and half: y is x W^T alone, half still to be
-  /// multiplied by f16.unscale, and the caller does the rest.
+  /// y [T, rows] (half of them, gated) = epilogue(x W^T + bias). f32: y is x W^T alone, and the caller does the rest.
+  /// half: x W^T has still to be multiplied by f16.unscale.
   void multiply(const Activations& x, Extent tokens, const Epilogue& epilogue, float* y, std::byte* workspace,
                 Steps& steps) const;
   /// Whether multiply() can write `made` and read `largest`.
   bool is_staged(const Activations& x, Extent tokens, const Epilogue& epilogue) const;
-  /// For f32 and half: y = y * unscale + bias.
+  /// For f32 and half, without an epilogue: what multiply() has left to do.
   void finish(const Activations& x, Extent tokens, float* y, Steps& steps) const;
 
  private:

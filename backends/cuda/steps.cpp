@@ -25,6 +25,7 @@ cudaGraph_t capture(cudaStream_t stream, const std::vector<Launch>& launches) {
     }
   } catch (...) {
     if (cudaStreamEndCapture(stream, &graph) == cudaSuccess && graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();  // a capture that was broken off, or the next call reports it again
     throw;
   }
   check(cudaStreamEndCapture(stream, &graph), "ending a capture");

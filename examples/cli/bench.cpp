@@ -14,6 +14,7 @@ struct BenchArguments {
   RunOptions run;
   int64_t prompt = 512, generate = 128, depth = 0, batch = 1;
   int repetitions = 3;
+  float temperature = 0;
   bool json = false;
 };
 
@@ -26,6 +27,7 @@ struct Row {
   double limit_gb_per_s = 0, limit_tflop_per_s = 0;  // its shares are shares of these
   double step_us = 0, predicted_us = 0;              // of decoding
   std::optional<double> deterministic_cost = {};     // of its time: what it takes more than without --deterministic
+  std::vector<DeviceUse> memory = {};                // when it was measured, of devices with memory of their own
 };
 
 /// What the device runs in some steps of decoding.
@@ -175,7 +177,7 @@ class Bench {
     for (const int sequence : sequences) feeds.push_back({sequence, tokens});
     choose(feeds);
   }
-  /// The tokens that were chosen, as greedy decoding does.
+  /// The tokens that were chosen, as decoding does.
   void feed_chosen() {
     const std::vector<int32_t> tokens = chosen_;
     std::vector<Feed> feeds;
@@ -183,8 +185,26 @@ class Bench {
     choose(feeds);
   }
   void choose(std::span<const Feed> feeds) {
+    if (options_.temperature > 0) return sample(feeds);
     const auto tokens = session_.step_ranked(feeds, 1).tokens;
     chosen_.assign(tokens.begin(), tokens.end());
+  }
+  /// As generate does, without penalties.
+  void sample(std::span<const Feed> feeds) {
+    const SamplerOptions sampling{.temperature = options_.temperature};
+    std::vector<Draw> draws;
+    for (const Feed& one : feeds) {
+      draws.push_back({sampling, one.tokens, static_cast<uint64_t>(session_.length(one.sequence)) + one.tokens.size()});
+    }
+    if (const auto drawn = session_.step_drawn(feeds, draws)) return chosen_.assign(drawn->begin(), drawn->end());
+    const Ranked ranked = session_.step_ranked(feeds, sampling.top_k);
+    Sampler sampler(sampling);
+    chosen_.clear();
+    const auto each = static_cast<size_t>(ranked.each);
+    for (size_t i = 0; i < feeds.size(); ++i) {
+      chosen_.push_back(sampler.sample(ranked.logits.subspan(i * each, each), ranked.tokens.subspan(i * each, each),
+                                       draws[i].history, draws[i].position));
+    }
   }
 
   Row row(std::string test, double tokens, std::vector<double> seconds, const Cost& cost) const {
@@ -198,6 +218,7 @@ class Bench {
     r.gb_per_s = cost.weight_bytes / median / 1e9;
     r.tflop_per_s = cost.flops / median / 1e12;
     add_limits(r, *session_.last_plan());
+    r.memory = session_.device_use();
     r.share_of_limit = std::max(r.gb_per_s / r.limit_gb_per_s, r.tflop_per_s / r.limit_tflop_per_s);
     return r;
   }
@@ -278,6 +299,26 @@ nlohmann::json json_of(const Gaps& gaps) {
   return json;
 }
 
+double mib(size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+nlohmann::json json_of(const DeviceUse& use) {
+  return {{"device", use.device},
+          {"weights_mib", mib(use.weights)},
+          {"weight_copies_mib", mib(use.weight_copies)},
+          {"kv_cache_mib", mib(use.kv_cache)},
+          {"workspace_mib", mib(use.workspace)},
+          {"all_mib", mib(use.all())},
+          {"limit_mib", mib(use.limit)}};
+}
+
+std::string text_of(const DeviceUse& use) {
+  return fmt::format(
+      "memory of {}: {:.0f} MiB of {:.0f}: weights {:.0f}, 16-bit copies of them {:.0f}, KV cache {:.0f}, workspace "
+      "{:.0f}\n",
+      use.device, mib(use.all()), mib(use.limit), mib(use.weights), mib(use.weight_copies), mib(use.kv_cache),
+      mib(use.workspace));
+}
+
 /// `untraced_us`: a step as the rows have it.
 std::string text_of(const Gaps& gaps, double untraced_us) {
   if (!gaps.not_measured.empty()) return fmt::format("gaps on {}: not measured: {}\n", gaps.device, gaps.not_measured);
@@ -332,6 +373,7 @@ void bench(const BenchArguments& options) {
                       {"step_us", r.step_us},
                       {"predicted_us", r.predicted_us},
                       {"first_token_s", report.first_token_s}});
+      for (const DeviceUse& use : r.memory) list.back()["memory"].push_back(json_of(use));
       if (r.deterministic_cost) list.back()["deterministic_cost"] = *r.deterministic_cost;
       if (gaps && r.step_us > 0) list.back()["gaps"] = json_of(*gaps);
     }
@@ -353,6 +395,9 @@ void bench(const BenchArguments& options) {
       if (r.step_us > 0) fmt::print(", a step {:.1f} us, predicted {:.1f}", r.step_us, r.predicted_us);
     }
     fmt::print("\n");
+    if (!report.rows.empty()) {
+      for (const DeviceUse& use : report.rows.back().memory) fmt::print("{}", text_of(use));
+    }
     if (gaps) fmt::print("{}", text_of(*gaps, report.rows.back().step_us));
   }
 }
@@ -378,6 +423,9 @@ void add_bench(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--batch", options->batch, "Sequences at once")
       ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command->add_option("--temp", options->temperature, "Tokens are sampled at this temperature; 0: the most probable")
+      ->check(CLI::Range(0.0f, 100.0f))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Prints JSON");
   command->add_flag("--ops", options->run.per_op_table,

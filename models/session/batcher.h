@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/forward.h"
+#include "models/session/draws.h"
 #include "models/session/kv_cache.h"
 
 namespace weft {
@@ -17,12 +18,13 @@ struct Feed {
   bool all_logits = false;  // logits of every token, not only of the last
 };
 
-/// The int32 inputs of a step. Sequences of the batch are numbered 0.. in the order of the feeds.
+/// The inputs of a step. Sequences of the batch are numbered 0.. in the order of the feeds.
 struct StepInputs {
   std::vector<int32_t> ids, positions, slots, sequence_ids;
   std::vector<int32_t> sequence_starts, kv_lengths;
   std::vector<std::vector<int32_t>> pages;  // of each sequence of the batch
   std::vector<int32_t> logit_rows;
+  DrawInputs draws;  // where the device draws the tokens
 
   int64_t longest() const;  // cached tokens of the longest sequence
   bool operator==(const StepInputs&) const = default;

@@ -8,16 +8,23 @@
 namespace weft {
 namespace {
 
-/// Feeds and chooses, from no more logits than decide.
+/// Feeds and chooses: on the device, or from no more logits than decide.
 int32_t next_token(Session& session, const Feed& feed, Sampler& sampler, std::span<const int32_t> history) {
   const size_t k = sampler.decisive(history);
+  const auto found = [&](int32_t token) {
+    require(token >= 0, "sampler: none of the {} logits is above -infinity", session.n_vocab());
+    return token;
+  };
+  if (k != 1) {
+    const Draw draw{sampler.options(), history, history.size()};
+    if (const auto drawn = session.step_drawn({&feed, 1}, {&draw, 1})) return found((*drawn)[0]);
+  }
   if (k == 0 || k > static_cast<size_t>(Session::kMostRanked)) {
     return sampler.sample(session.step({&feed, 1}), history, history.size());
   }
   const Ranked ranked = session.step_ranked({&feed, 1}, static_cast<int64_t>(k));
   if (ranked.each > 1) return sampler.sample(ranked.logits, ranked.tokens, history, history.size());
-  require(ranked.tokens[0] >= 0, "sampler: none of the {} logits is above -infinity", session.n_vocab());
-  return ranked.tokens[0];
+  return found(ranked.tokens[0]);
 }
 
 }  // namespace

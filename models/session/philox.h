@@ -21,12 +21,16 @@ constexpr std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, st
   return counter;
 }
 
-/// A number in [0, 1) with 53 random bits for this seed and position.
-constexpr double philox_uniform(uint64_t seed, uint64_t position) {
+/// 53 random bits for this seed and position.
+constexpr uint64_t philox_bits(uint64_t seed, uint64_t position) {
   const auto words = philox4x32({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0},
                                 {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-  const uint64_t bits = (uint64_t{words[1]} << 32 | words[0]) >> 11;
-  return static_cast<double>(bits) * 0x1p-53;
+  return (uint64_t{words[1]} << 32 | words[0]) >> 11;
+}
+
+/// The same as a number in [0, 1).
+constexpr double philox_uniform(uint64_t seed, uint64_t position) {
+  return static_cast<double>(philox_bits(seed, position)) * 0x1p-53;
 }
 
 }  // namespace weft

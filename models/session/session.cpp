@@ -6,6 +6,7 @@
 #include "ops/candidates.h"
 #include "ops/quant/f16.h"
 #include "ops/quant/f32.h"
+#include "ops/sample.h"
 
 namespace weft {
 namespace {
@@ -16,6 +17,13 @@ int64_t context_of(const Model& model, int64_t asked, int64_t enough) {
   require(asked <= limit, "--ctx {}: the model was made for {} tokens", asked, limit);
   return asked > 0 ? asked : std::min(enough, limit);
 }
+
+/// How many of a row's largest logits a plan finds where k are wanted: there are to be few plans.
+int64_t ranked_for(int64_t k, int64_t n_vocab) {
+  constexpr int64_t kMost = Session::kMostRanked;
+  return std::min(k == 1 ? 1 : k <= kMost / 2 ? kMost / 2 : kMost, n_vocab);
+}
+static_assert(kMostDrawn <= Session::kMostRanked);
 
 }  // namespace
 
@@ -52,14 +60,25 @@ std::unique_ptr<Graph> Session::write_graph(const PlanKey& key) const {
   auto graph = std::make_unique<Graph>();
   Forward forward(*graph, model_, key, {options_.kv_type, cache_.n_pages(), cache_.page_size()});
   const Value logits = model_.architecture().forward(forward);
-  if (key.ranked == 0) {
-    graph->output("logits", logits);
-  } else {
-    const auto [values, tokens] = candidates(logits, key.ranked);
-    if (key.ranked > 1) graph->output("values", values);
-    graph->output("tokens", tokens);
-  }
+  if (key.ranked == 0) graph->output("logits", logits);
+  else write_tokens(*graph, logits, forward.ids, key);
   return model_.adapters().empty() ? std::move(graph) : with_adapters(*graph, model_);
+}
+
+/// The largest logits, or the tokens drawn of them.
+void Session::write_tokens(Graph& graph, Value logits, Value fed, const PlanKey& key) const {
+  const auto [values, tokens] = candidates(logits, key.ranked);
+  if (!key.drawn) {
+    if (key.ranked > 1) graph.output("values", values);
+    return graph.output("tokens", tokens);
+  }
+  const auto input = [&](std::string name, DType dtype, int64_t columns) {
+    return graph.input(std::move(name), {dtype, {key.logits, columns}, Rows::logits});
+  };
+  const Value recent = input("recent", quant::i32, kMostRecent),
+              options = input("options", quant::f32, Sample::kOptionColumns),
+              draws = input("draws", quant::i32, Sample::kDrawColumns);
+  graph.output("tokens", graph.add(Sample{}, {values, tokens, fed, recent, options, draws})[0]);
 }
 
 /// Every page of the cache, and the most tokens at once.
@@ -104,16 +123,47 @@ int64_t Session::largest_step() const {
 }
 
 std::span<const float> Session::step(std::span<const Feed> feeds) {
-  ranked_ = 0;
+  ranked_ = 0, drawn_ = {};
   step_checked(feeds);
   return std::span(logits_).first(n_logits_);
 }
 
 Ranked Session::step_ranked(std::span<const Feed> feeds, int64_t k) {
   require(k >= 1 && k <= kMostRanked, "the {} largest logits were asked for, 1 to {} can be", k, kMostRanked);
-  ranked_ = std::min(k == 1 ? 1 : k <= kMostRanked / 2 ? kMostRanked / 2 : kMostRanked, n_vocab());  // few plans
+  ranked_ = ranked_for(k, n_vocab()), drawn_ = {};
   step_checked(feeds);
   return {ranked_, std::span(tokens_).first(n_logits_), std::span(logits_).first(ranked_ > 1 ? n_logits_ : 0)};
+}
+
+std::optional<std::span<const int32_t>> Session::step_drawn(std::span<const Feed> feeds, std::span<const Draw> draws) {
+  require(feeds.size() == draws.size(), "{} sequences are fed, {} tokens drawn", feeds.size(), draws.size());
+  int64_t k = 1;
+  for (size_t i = 0; i < feeds.size(); ++i) {
+    draws[i].options.check();
+    const int64_t wanted = drawn_from(draws[i].options);
+    const auto fed = feeds[i].tokens, history = draws[i].history;
+    if (wanted == 0 || fed.size() != 1 || history.empty() || history.back() != fed[0]) return std::nullopt;
+    k = std::max(k, wanted);
+  }
+  const int64_t ranked = ranked_for(std::max<int64_t>(k, 2), n_vocab());
+  if (!can_draw(ranked) || !draw_inputs(draws, false)) return std::nullopt;
+  ranked_ = ranked, drawn_ = draws;
+  step_checked(feeds);
+  return std::span(tokens_).first(n_logits_);
+}
+
+/// Whether all of a step is on one device that works beside the host: then it can draw by itself.
+bool Session::can_draw(int64_t ranked) {
+  if (can_draw_) return *can_draw_;
+  can_draw_ = false;
+  if (short_context_ > 0) return false;  // steps may be fed anew there
+  if (std::ranges::all_of(devices_, [](const Device& device) { return device.info().host_memory; })) return false;
+  const auto [key, workload] = decode_key();
+  PlanKey drawn = key;
+  drawn.ranked = ranked, drawn.drawn = true;
+  can_draw_ = runner(drawn, workload).can_follow();
+  if (!*can_draw_) runners_.erase(drawn);
+  return *can_draw_;
 }
 
 void Session::step_checked(std::span<const Feed> feeds) {
@@ -209,10 +259,12 @@ void Session::run_in_pieces(std::span<const Feed> feeds, bool stretched) {
 }
 
 void Session::run(std::span<const Feed> feeds, bool stretched) {
-  const StepInputs step = make_step(feeds, cache_);
+  StepInputs step = make_step(feeds, cache_);
   PlanKey key = plan_key(step, cache_);
   key.stretched = stretched;
   key.ranked = ranked_;
+  key.drawn = !drawn_.empty();
+  if (key.drawn) step.draws = *draw_inputs(drawn_, false);
   const auto rows = step.logit_rows.size();
   const Workload workload{.tokens = static_cast<int64_t>(step.ids.size()),
                           .logits = static_cast<int64_t>(rows),
@@ -226,7 +278,8 @@ void Session::run(std::span<const Feed> feeds, bool stretched) {
     write_inputs(runner, step, key);
     runner.run(workload);
   }
-  if (ranked_ == 1 && rows == step.ids.size() && n_logits_ == 0 && short_context_ == 0 && runner.can_follow()) {
+  const bool one = key.drawn || ranked_ == 1;  // token a row
+  if (one && rows == step.ids.size() && n_logits_ == 0 && short_context_ == 0 && runner.can_follow()) {
     if (tokens_.size() < rows) tokens_.resize(rows);
     if (const auto mark = run_ahead(feeds, runner, key, workload)) {
       runner.wait("tokens", *mark);
@@ -236,20 +289,20 @@ void Session::run(std::span<const Feed> feeds, bool stretched) {
     }
   }
   const size_t before = n_logits_;
-  n_logits_ += rows * static_cast<size_t>(ranked_ > 0 ? ranked_ : n_vocab());
+  n_logits_ += rows * static_cast<size_t>(one ? 1 : ranked_ > 0 ? ranked_ : n_vocab());
   const auto read = [&](std::string_view output, auto& data) {
     if (data.size() < n_logits_) data.resize(n_logits_);
     runner.read(output, data.data() + before, (n_logits_ - before) * sizeof(data[0]));
   };
   if (ranked_ > 0) read("tokens", tokens_);
-  if (ranked_ != 1) read(ranked_ > 0 ? "values" : "logits", logits_);
+  if (!one) read(ranked_ > 0 ? "values" : "logits", logits_);
 }
 
 void Session::write_inputs(Runner& runner, const StepInputs& step, const PlanKey& key) {
-  const auto write = [&](std::string_view name, std::vector<int32_t> data, size_t n, int32_t filler) {
+  const auto write = [&]<typename T>(std::string_view name, std::vector<T> data, size_t n, T filler) {
     if (!runner.reads_input(name)) return;
     data.resize(n, filler);
-    runner.write<int32_t>(name, data);
+    runner.write<T>(name, data);
   };
   const auto tokens = static_cast<size_t>(key.tokens), sequences = static_cast<size_t>(key.sequences);
   write("ids", step.ids, tokens, 0);
@@ -260,7 +313,11 @@ void Session::write_inputs(Runner& runner, const StepInputs& step, const PlanKey
   write("kv_lengths", step.kv_lengths, sequences, 0);
   const auto table = page_table(step, key);
   write("page_table", table, table.size(), -1);
-  write("logit_rows", step.logit_rows, static_cast<size_t>(key.logits), 0);
+  const auto rows = static_cast<size_t>(key.logits);
+  write("logit_rows", step.logit_rows, rows, 0);
+  write("recent", step.draws.recent, rows * static_cast<size_t>(kMostRecent), -1);
+  write("options", step.draws.options, rows * static_cast<size_t>(Sample::kOptionColumns), 1.0f);
+  write("draws", step.draws.draws, rows * static_cast<size_t>(Sample::kDrawColumns), 0);
 }
 
 /// Starts the step that feeds each sequence the token chosen for it, if the same plan can: a caller that goes on finds
@@ -274,7 +331,14 @@ std::optional<uint64_t> Session::run_ahead(std::span<const Feed> feeds, Runner& 
     if (length(one.sequence) >= context()) return std::nullopt;
     next.push_back({one.sequence, {&kUnknown, 1}});
   }
+  DrawInputs draws;
+  if (key.drawn) {
+    auto inputs = draw_inputs(drawn_, true);
+    if (!inputs) return std::nullopt;
+    draws = *std::move(inputs);
+  }
   Ahead ahead{key, make_step(next, cache_)};
+  ahead.inputs.draws = std::move(draws);
   const PlanKey needed = plan_key(ahead.inputs, cache_);
   // Backwards: pages go back to where they came from, and the step that is asked for next gets the same ones.
   for (auto one = feeds.rbegin(); one != feeds.rend(); ++one) truncate(one->sequence, length(one->sequence) - 1);
@@ -287,11 +351,15 @@ std::optional<uint64_t> Session::run_ahead(std::span<const Feed> feeds, Runner& 
   return mark;
 }
 
-const Plan& Session::decode_plan() {
+/// A decoding step of one sequence.
+std::pair<PlanKey, Workload> Session::decode_key() const {
   const int64_t pages = std::min<int64_t>(4, (context() + kPageSize - 1) / kPageSize);
-  return runner({.tokens = 1, .logits = 1, .ranked = 1, .sequences = 1, .kv_pages = pages},
-                {.kv_length = context() / 2})
-      .plan();
+  return {{.tokens = 1, .logits = 1, .ranked = 1, .sequences = 1, .kv_pages = pages}, {.kv_length = context() / 2}};
+}
+
+const Plan& Session::decode_plan() {
+  const auto [key, workload] = decode_key();
+  return runner(key, workload).plan();
 }
 
 Cost Session::step_cost(const Workload& workload) const {
@@ -308,6 +376,24 @@ Cost Session::step_cost(const Workload& workload) const {
 
 MemoryUse Session::memory_use() const {
   return {model_.weight_bytes(), memory_.weights.owned_bytes(), memory_.states.bytes()};
+}
+
+std::vector<DeviceUse> Session::device_use() const {
+  std::vector<DeviceUse> all;
+  for (size_t d = 0; d < devices_.size(); ++d) {
+    const Device& device = devices_[d];
+    if (device.info().host_memory) continue;
+    const OwnMemory own = device.backend->own_memory(device.index);
+    DeviceUse use{.device = device.info().name,
+                  .weights = memory_.weights.owned_bytes(device),
+                  .weight_copies = own.weight_copies,
+                  .kv_cache = memory_.states.bytes(device),
+                  .workspace = memory_.arena_bytes(device) + own.scratch,
+                  .limit = device.info().memory_bytes};
+    for (const auto& [key, runner] : runners_) use.workspace += runner->plan().bytes[d].constant;
+    all.push_back(std::move(use));
+  }
+  return all;
 }
 
 std::string Session::memory_forecast() const {

@@ -52,6 +52,18 @@ struct MemoryUse {
   size_t kv_cache = 0;
 };
 
+/// What a session takes of one device, in bytes.
+struct DeviceUse {
+  std::string device;
+  size_t weights = 0;        // copies this session owns, uploaded or packed
+  size_t weight_copies = 0;  // in 16 bits, of those, which the backend made; of all its sessions
+  size_t kv_cache = 0;
+  size_t workspace = 0;  // values of a step and scratch
+  size_t limit = 0;      // that may be used
+
+  size_t all() const { return weights + weight_copies + kv_cache + workspace; }
+};
+
 class Session {
  public:
   static constexpr int64_t kPageSize = 64;     // tokens
@@ -79,6 +91,13 @@ class Session {
   /// kMostRanked. With k = 1, fed one token each, a device with memory of its own starts the next step on what it chose
   /// before that is asked for.
   Ranked step_ranked(std::span<const Feed> feeds, int64_t k);
+  /// As step(), with a token drawn of each row where the logits are, a Draw a feed: what Sampler::sample draws from
+  /// these logits, but that the device's exp of double precision may differ in its last bit, so that a draw within
+  /// 1e-14 of the border between two tokens may fall to the other. As with the largest one, the next step is started on
+  /// what was drawn. -1: no logit is above -infinity. Nothing, and nothing is fed, where the host has to draw: more
+  /// than one token of a sequence is fed, or draws.h has no form for it, or the model is not whole on one device with
+  /// memory of its own, or the session is watched.
+  std::optional<std::span<const int32_t>> step_drawn(std::span<const Feed> feeds, std::span<const Draw> draws);
 
   /// Tokens fed at once; longer feeds are cut. More where a device of its own has the matrices.
   int64_t largest_step() const;
@@ -91,6 +110,8 @@ class Session {
   /// Operations and bytes of a step, as the ops themselves count them.
   Cost step_cost(const Workload& workload) const;
   MemoryUse memory_use() const;
+  /// The same by device, of those that have memory of their own: now, so that copies are seen once they are made.
+  std::vector<DeviceUse> device_use() const;
   /// Of options.gpu_layers, those that fit.
   std::optional<int64_t> gpu_layers() const { return options_.gpu_layers; }
   /// In a few words, why the weights are on the host though there is a device with memory of its own; empty where that
@@ -113,6 +134,7 @@ class Session {
   CompileOptions compile_options(const Workload& workload) const;
   Plan make_plan(const PlanKey& key, const Workload& workload) const;
   std::pair<PlanKey, Workload> largest_step_key() const;
+  std::pair<PlanKey, Workload> decode_key() const;
   Plan largest_plan() const;
   void place_layers();
   std::string find_why_on_host(const Plan& largest) const;
@@ -123,6 +145,8 @@ class Session {
   void run(std::span<const Feed> feeds, bool stretched);
   void write_inputs(Runner& runner, const StepInputs& step, const PlanKey& key);
   void step_by_length(std::span<const Feed> feeds);
+  void write_tokens(Graph& graph, Value logits, Value fed, const PlanKey& key) const;
+  bool can_draw(int64_t ranked);
   std::optional<uint64_t> run_ahead(std::span<const Feed> feeds, Runner& runner, const PlanKey& key,
                                     const Workload& workload);
 
@@ -144,9 +168,11 @@ class Session {
   std::map<PlanKey, std::unique_ptr<Runner>> runners_;
   const Runner* last_ = nullptr;
   int64_t ranked_ = 0;              // PlanKey::ranked of this step
+  std::span<const Draw> drawn_;     // of this step; none where no token is drawn
+  std::optional<bool> can_draw_;    // once that is known
   std::pmr::vector<float> logits_;  // never shrinks; n_logits_ of them are of this step
   size_t n_logits_ = 0;
-  std::pmr::vector<int32_t> tokens_;  // of this step, as many as logits, where ranked_ is not 0
+  std::pmr::vector<int32_t> tokens_;  // of this step, as many as logits or drawn, where ranked_ is not 0
   /// A step that was started on the tokens that the last one chose.
   struct Ahead {
     PlanKey key;

@@ -1,12 +1,15 @@
-// The cpu backend's memory: zeros that come when touched, and pages of a source that may go.
+// The backends' memory on the host: zeros that come when touched, and pages of a source that may go.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
+#include <numeric>
 #include <vector>
 
 #include "backends/cpu/cpu.h"
+#include "backends/cuda/cuda.h"
 #include "convert/mapped_file.h"
 
 namespace weft {
@@ -47,6 +50,36 @@ TEST(CpuMemory, AReleasedFileStaysInTheSystemsCache) {
   const auto before = resident();
   backend->release_source(bytes.data(), bytes.size());
   EXPECT_GE(resident(), before * 9 / 10);
+}
+
+/// Pages of files that this process has.
+size_t file_pages() {
+  std::ifstream statm("/proc/self/statm");
+  size_t all = 0, resident = 0, of_files = 0;
+  statm >> all >> resident >> of_files;
+  return of_files;
+}
+
+/// By the backends that copy weights: what was read of a file is given back.
+void check_release(Backend& backend) {
+  const MappedFile file("/proc/self/exe");
+  const auto bytes = file.bytes();
+  const size_t before = file_pages(), pages = bytes.size() / 4096;
+  ASSERT_GT(pages, 100u);
+  ASSERT_GT(std::accumulate(bytes.begin(), bytes.end(), 0u,
+                            [](unsigned sum, std::byte b) { return sum + static_cast<unsigned>(b); }),
+            0u);
+  const size_t read = file_pages();
+  if (read < before + pages / 2) GTEST_SKIP() << "this system does not count the pages of files";
+  backend.release_source(bytes.data(), bytes.size());
+  EXPECT_LE(file_pages(), read - pages / 2);
+}
+
+TEST(CpuMemory, AReleasedSourceLeavesTheProcess) { check_release(*make_cpu_backend(one_thread())); }
+TEST(CudaMemory, AReleasedSourceLeavesTheProcess) {
+  const auto backend = load_cuda_backend();
+  if (backend->devices().empty()) GTEST_SKIP() << backend->absent();
+  check_release(*backend);
 }
 
 TEST(CpuMemory, AReleasedSourceKeepsItsBytes) {

@@ -1,8 +1,7 @@
 // Products of few tokens on a GPU against their `lower` on ref: every weight format, tokens at the edges of tiles and
 // passes, rows and columns that fill blocks and that do not, rows that several blocks share.
-#include "ops/all.h"
 #include "ops/quant/all.h"
-#include "tests/backends/cuda_fixture.h"
+#include "tests/backends/cuda_kernels.h"
 
 namespace weft::testing {
 namespace {
@@ -11,47 +10,8 @@ struct Size {
   int64_t tokens, rows, k;
 };
 
-class CudaProducts : public ::testing::Test {
+class CudaProducts : public CudaKernels {
  protected:
-  void SetUp() override {
-    if (backend_->devices().empty()) GTEST_SKIP() << backend_->absent();
-  }
-
-  /// A node that `make` adds, by the kernel of that name; what it refuses is passed over. How many ran.
-  template <typename Make>
-  int check(std::string_view name, const std::string& what, Make make, double within = tolerance(Arithmetic::half)) {
-    const Kernel* kernel = find_kernel(*backend_, name);
-    EXPECT_NE(kernel, nullptr) << name;
-    if (kernel == nullptr) return 0;
-    OpGraph g;
-    std::deque<std::vector<std::byte>> store;
-    const NodeId id = make(g, store);
-    const Node& node = g.graph.node(id);
-    const Match match{.graph = &g.graph, .nodes = {id}, .uses = std::vector<int>(node.out.size(), 1)};
-    if (kernel->refuses(match, backend_->devices()[0])) return 0;
-    const size_t n_ports = node.out.size();
-    const Ports got = run_on_device(g, id, *backend_, *kernel);
-    for (uint8_t port = 0; port < n_ports; ++port) g.graph.output(fmt::format("o{}", port), {&g.graph, id, port});
-    States states = g.states;
-    const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
-    for (size_t port = 0; port < got.size(); ++port) {
-      expect_close(live_values(got[port], g.live), live_values(expected.at(fmt::format("o{}", port)), g.live), within,
-                   fmt::format("{} {}: output {}", name, what, port));
-    }
-    return 1;
-  }
-
-  /// A chain of two nodes, of which y is the second's, by one kernel.
-  void check_chain(OpGraph& g, Value first, Value y, const Kernel& kernel, const std::string& what) {
-    const Ports got = run_on_device(g, {first.node, y.node}, *backend_, kernel);
-    ASSERT_EQ(got.size(), 1u);
-    g.graph.output("y", y);
-    States states = g.states;
-    const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
-    expect_close(live_values(got[0], g.live), live_values(expected.at("y"), g.live), tolerance(kernel.arithmetic),
-                 what);
-  }
-
   int check_matmul(const TypeTraits& type, Size s, int64_t live = 0) {
     const std::string what = fmt::format("{}, {} tokens ({} live), {} x {}", type.name, s.tokens, live, s.rows, s.k);
     return check(
@@ -64,8 +24,6 @@ class CudaProducts : public ::testing::Test {
         },
         2e-3);
   }
-
-  std::unique_ptr<Backend> backend_ = load_cuda_backend();
 };
 
 TEST_F(CudaProducts, EveryFormat) {

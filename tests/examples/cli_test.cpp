@@ -428,6 +428,8 @@ TEST(Cli, BenchSpeaksJson) {
   }
   EXPECT_FALSE(rows[0].contains("deterministic_cost"));
   EXPECT_NE(output_of({"bench", tiny, "-p", "8", "-n", "0", "-r", "1"}).find("pp8"), std::string::npos);
+  EXPECT_NE(output_of({"bench", tiny, "-p", "0", "-n", "4", "-r", "1", "--temp", "0.8", "--batch", "2"}).find("tg4x2"),
+            std::string::npos);
 }
 
 // The KV cache of what the bundled model could hold would be 32 times as large as what is asked for here.

@@ -59,6 +59,21 @@ TEST_F(WeightStoreTest, AHostDeviceUsesTheMappedFile) {
   EXPECT_EQ(store.owned_bytes(), 0u);
 }
 
+TEST_F(WeightStoreTest, WhatWasCopiedIsReleasedUnlessItIsReadInPlace) {
+  DeviceInfo info = test_device("host");
+  info.host_memory = true;
+  TestBackend on_host({info});
+  WeightStore store;
+  store.get(host, first, nullptr);
+  store.get(host, first, nullptr);
+  EXPECT_EQ(backend->sources_released, std::vector<const std::byte*>{host.data}) << "once, after the upload";
+  store.get(host, {&on_host, 0}, nullptr);
+  store.get(host, second, nullptr);
+  store.get(host, {&on_host, 0}, &kReversed);
+  EXPECT_EQ(backend->sources_released.size(), 1u);
+  EXPECT_TRUE(on_host.sources_released.empty()) << "a host device reads it mapped";
+}
+
 TEST_F(WeightStoreTest, PackingIsTheWholeTensorInTiles) {
   WeightStore store;
   const float* rows = store.get(host, first, &kReversed).as<float>();

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "backends/null/null.h"
+#include "backends/ref/ref.h"
 #include "convert/open_model.h"
 #include "convert/safetensors.h"
 #include "graph/size_text.h"
@@ -13,6 +14,7 @@
 #include "tests/models/rig.h"
 #include "tests/support/null_devices.h"
 #include "tests/support/sanitized.h"
+#include "tests/support/test_backend.h"
 #include "tests/support/tiny_model.h"
 
 namespace weft {
@@ -299,6 +301,26 @@ TEST(Session, CountsItsMemory) {
   EXPECT_EQ(rig->memory_use().kv_cache, 2u * 2 * 5 * 64 * 36 * 4) << "k and v, layers, pages, tokens, width, bytes";
   EXPECT_EQ(rig->memory_use().weights, rig->model().weight_bytes());
   EXPECT_GT(rig->step_cost({.tokens = 3}).flops, 3 * 2.0 * 2 * 36 * (3 + 1) * 36);
+}
+
+TEST(Session, CountsWhatItTakesOfADevice) {
+  Runtime runtime(Env{}, backends(make_ref_backend(), test_backend(1)));
+  const Model model(tiny_model(gpt2()));
+  Session on_host(model, runtime, Rig::exact("ref")), session(model, runtime, Rig::exact("test"));
+  EXPECT_TRUE(on_host.device_use().empty());
+  const int32_t id = 1;
+  const Feed feed{session.open_sequence(), {&id, 1}};
+  session.step({&feed, 1});
+  const std::vector<DeviceUse> all = session.device_use();
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(all[0].device, "test:0");
+  EXPECT_EQ(all[0].weights, session.memory_use().weight_copies);
+  EXPECT_GE(all[0].weights, model.weight_bytes() / 2);
+  EXPECT_EQ(all[0].kv_cache, session.memory_use().kv_cache);
+  EXPECT_GT(all[0].workspace, 0u);
+  const auto& backend = static_cast<const TestBackend&>(*session.devices()[0].backend);
+  EXPECT_EQ(all[0].all(), backend.used[0]) << "there is nothing else";
+  EXPECT_EQ(all[0].limit, size_t{1} << 30);
 }
 
 TEST(Session, MemoryThatCannotSufficeIsAnErrorOfOneLine) {

@@ -58,6 +58,7 @@ class TestBackend final : public Backend {
     bytes_read += bytes;
   }
   void clear(int, std::byte* to, size_t bytes) override { std::memset(to, 0, bytes); }
+  void release_source(const std::byte* host, size_t) noexcept override { sources_released.push_back(host); }
 
   std::unique_ptr<Steps> begin(int) override { return std::make_unique<Recorded>(); }
   std::unique_ptr<Segment> finish(std::unique_ptr<Steps> steps) override {
@@ -81,6 +82,7 @@ class TestBackend final : public Backend {
  public:
   std::vector<size_t> used;  // bytes, by device
   size_t bytes_read = 0;
+  std::vector<const std::byte*> sources_released;
 };
 
 /// A device that owns its memory: weights are uploaded, values copied.

@@ -162,17 +162,28 @@ __global__ void residual_rows(const float* hidden, const float* unscale, const _
   }
 }
 
-/// A block a row: usually there is nothing to do.
-__global__ void finish_rows(float* y, const float* unscale, const float* bias, Extent tokens, int64_t n,
-                            int64_t y_stride) {
+__global__ void bias_rows(float* y, const float* bias, Extent tokens, int64_t n, int64_t y_stride) {
   let_next_start();
   wait_for_previous();
   const int64_t n_tokens = rows_of(tokens);
   for (int64_t t = blockIdx.x; t < n_tokens; t += gridDim.x) {
-    const float scale = unscale != nullptr ? unscale[t] : 1.0f;
-    if (scale == 1.0f && bias == nullptr) continue;
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) y[t * y_stride + i] += bias[i];
+  }
+}
+
+/// A block a row. What is subtracted has been added a moment ago, rounded once: against row sums that passed 2^15 times
+/// a weight that is nothing.
+__global__ void rescale_rows(float* y, const float* unscale, const __grid_constant__ Residual added, Extent tokens,
+                             int64_t n, int64_t y_stride) {
+  let_next_start();
+  wait_for_previous();
+  const int64_t n_tokens = rows_of(tokens);
+  for (int64_t t = blockIdx.x; t < n_tokens; t += gridDim.x) {
+    const float by = unscale[t];
+    if (by == 1.0f) continue;
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
-      y[t * y_stride + i] = y[t * y_stride + i] * scale + (bias != nullptr ? bias[i] : 0.0f);
+      const float more = residual_of(added, t, i, y_stride);
+      y[t * y_stride + i] = (y[t * y_stride + i] - more) * by + more;
     }
   }
 }
@@ -208,10 +219,15 @@ void launch_activate(const ActArgs& args, cudaStream_t stream) {
   else launch_rows(activate_rows, args, 4, false, stream);
 }
 
-void launch_finish(float* y, const float* unscale, const float* bias, Extent tokens, int64_t n, int64_t y_stride,
-                   cudaStream_t stream) {
-  launch_dependent(finish_rows, dim3(static_cast<unsigned>(tokens.capacity < 65535 ? tokens.capacity : 65535)),
-                   dim3(kThreads), 0, stream, y, unscale, bias, tokens, n, y_stride);
+void launch_add_bias(float* y, const float* bias, Extent tokens, int64_t n, int64_t y_stride, cudaStream_t stream) {
+  launch_dependent(bias_rows, dim3(static_cast<unsigned>(tokens.capacity < 65535 ? tokens.capacity : 65535)),
+                   dim3(kThreads), 0, stream, y, bias, tokens, n, y_stride);
+}
+
+void launch_rescale(float* y, const float* unscale, const Residual& added, Extent tokens, int64_t n, int64_t y_stride,
+                    cudaStream_t stream) {
+  launch_dependent(rescale_rows, dim3(static_cast<unsigned>(tokens.capacity < 65535 ? tokens.capacity : 65535)),
+                   dim3(kThreads), 0, stream, y, unscale, added, tokens, n, y_stride);
 }
 
 void launch_residual(const float* hidden, const float* unscale, const Residual& residual, float* y, Extent tokens,

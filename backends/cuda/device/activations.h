@@ -97,8 +97,12 @@ struct Residual {
 void launch_residual(const float* hidden, const float* unscale, const Residual& residual, float* y, Extent tokens,
                      int64_t d, cudaStream_t stream);
 
-/// y[t] = y[t] * unscale[t] + bias, in place, for n columns of rows of y_stride; either may be null.
-void launch_finish(float* y, const float* unscale, const float* bias, Extent tokens, int64_t n, int64_t y_stride,
-                   cudaStream_t stream);
+/// y[t] += bias, for n columns of rows of y_stride.
+void launch_add_bias(float* y, const float* bias, Extent tokens, int64_t n, int64_t y_stride, cudaStream_t stream);
+
+/// y[t] is v[t] + added terms and is to be v[t] * unscale[t] + added terms, for n columns of rows of y_stride, of which
+/// the [T, d] terms have as many. Usually every factor is 1 and there is nothing to do.
+void launch_rescale(float* y, const float* unscale, const Residual& added, Extent tokens, int64_t n, int64_t y_stride,
+                    cudaStream_t stream);
 
 }  // namespace weft::cuda

@@ -1,31 +1,24 @@
 // The largest of a row is found by a cluster of blocks, which read all of it at once: 16 logits a thread under way, a
 // maximum and the lowest of its tokens over warp, block and cluster. Of several, a block finds the k largest of a part
-// of a row; the block of a row that is last, the k largest of what they found: a logit and its token are one number, so
-// that the largest number is the largest logit and, of equal ones, the lowest token; bitonic sorting in shared memory
-// (Batcher 1968). Bound by latency: the logits are in L2.
+// of a row; the block of a row that is last, the k largest of what they found: a logit and its token are one number
+// (logit_order.cuh), and the number that k are not less than is found bit by bit, by counting. Bound by latency: the
+// logits are in L2, and a bit is a count over the block, of which some 25 tell the k largest from the rest.
 #include "backends/cuda/device/candidates.h"
-
-#include <cfloat>
 
 #include "backends/cuda/device/cluster.cuh"
 #include "backends/cuda/device/launch.cuh"
+#include "backends/cuda/device/logit_order.cuh"
 #include "backends/cuda/device/pdl.cuh"
 
 namespace weft::cuda {
 namespace {
 
-constexpr unsigned kSorted = 2048;      // numbers that a block sorts at once, two a thread
 constexpr unsigned kOneThreads = 1024;  // where only the largest is wanted
 constexpr unsigned kOneCluster = 8;     // blocks a row then: as many as every device with clusters has room for
 constexpr unsigned kOneLoads = 16;      // of a thread at a time
-
-/// In the order of the logits; 0 is less than that of any.
-__device__ unsigned order_of(float logit) {
-  const float held = isnan(logit) ? -INFINITY : fminf(logit, FLT_MAX) + 0.0f;  // -0 becomes 0
-  const auto bits = static_cast<unsigned>(__float_as_int(held));
-  return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
-}
-__device__ uint64_t number_of(unsigned order, unsigned token) { return uint64_t{order} << 32 | (0xFFFFFFFFu - token); }
+constexpr unsigned kSeveralThreads = 1024;
+constexpr unsigned kPart = 2 * kSeveralThreads;  // of a row
+constexpr unsigned kRoom = 8 * kSeveralThreads;  // for what the parts found, at a time
 
 __device__ void put(const CandidateArgs& a, int64_t at, uint64_t number) {
   const auto ordered = static_cast<unsigned>(number >> 32);
@@ -114,50 +107,86 @@ __global__ void __launch_bounds__(kOneThreads) largest(const __grid_constant__ C
   keep();
 }
 
-/// Descending, by kSorted / 2 threads.
-__device__ void sort(uint64_t* numbers) {
-  for (unsigned size = 2; size <= kSorted; size *= 2) {
-    for (unsigned step = size / 2; step > 0; step /= 2) {
-      __syncthreads();
-      const unsigned low = 2 * step * (threadIdx.x / step) + threadIdx.x % step, high = low + step;
-      const bool descending = (low & size) == 0;
-      const uint64_t x = numbers[low], y = numbers[high];
-      if ((x < y) == descending) numbers[low] = y, numbers[high] = x;
-    }
+__device__ unsigned warp_total(unsigned v) {
+  constexpr unsigned kAll = 0xFFFFFFFFu;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  return __reduce_add_sync(kAll, v);
+#else
+  for (int lane = 16; lane > 0; lane /= 2) v += __shfl_xor_sync(kAll, v, lane);
+  return v;
+#endif
+}
+
+/// The k largest of numbers that differ, n of each thread's and zeros for none, to `kept` in any order, and zeros where
+/// there are fewer. What was read of `kept` may be among them.
+template <int n>
+__device__ void keep_largest(const uint64_t (&x)[n], unsigned k, uint64_t* kept) {
+  __shared__ unsigned counts[64], n_kept;
+  __syncthreads();  // `kept` has been read, and the counts of a call before
+  if (threadIdx.x < 64) counts[threadIdx.x] = 0;
+  if (threadIdx.x == 0) n_kept = 0;
+  for (unsigned i = threadIdx.x; i < k; i += kSeveralThreads) kept[i] = 0;
+  __syncthreads();
+  uint64_t least = 0;
+#pragma unroll 1
+  for (int bit = 63; bit >= 0; --bit) {
+    const uint64_t trial = least | uint64_t{1} << bit;
+    unsigned mine = 0;
+#pragma unroll
+    for (int i = 0; i < n; ++i) mine += x[i] >= trial ? 1 : 0;
+    mine = warp_total(mine);
+    if (threadIdx.x % 32 == 0 && mine > 0) atomicAdd(&counts[bit], mine);
+    __syncthreads();
+    const unsigned all = counts[bit];
+    if (all >= k) least = trial;
+    if (all == k) break;  // which comes before the bits end, but where there are fewer than k
+  }
+#pragma unroll
+  for (int i = 0; i < n; ++i) {
+    if (x[i] != 0 && x[i] >= least) kept[atomicAdd(&n_kept, 1)] = x[i];
   }
   __syncthreads();
 }
 
-__global__ void __launch_bounds__(kSorted / 2) several(const __grid_constant__ CandidateArgs a) {
-  __shared__ uint64_t numbers[kSorted];
+__global__ void __launch_bounds__(kSeveralThreads) several(const __grid_constant__ CandidateArgs a) {
+  __shared__ uint64_t kept[kMostCandidates];
   wait_for_previous();
   const unsigned row = blockIdx.y, n = static_cast<unsigned>(a.n), k = static_cast<unsigned>(a.k);
   if (row >= rows_of(a.rows)) return;
   const float* logits = a.logits + row * a.n;
-  for (unsigned i = threadIdx.x; i < kSorted; i += blockDim.x) {
-    const unsigned token = blockIdx.x * kSorted + i;
-    numbers[i] = token < n ? number_of(order_of(logits[token]), token) : 0;
+  uint64_t own[kPart / kSeveralThreads];
+#pragma unroll
+  for (unsigned i = 0; i < kPart / kSeveralThreads; ++i) {
+    const unsigned token = blockIdx.x * kPart + i * kSeveralThreads + threadIdx.x;
+    own[i] = token < n ? number_of(order_of(logits[token]), token) : 0;
   }
-  sort(numbers);
+  keep_largest(own, k, kept);
   uint64_t* parts = a.parts + int64_t{row} * gridDim.x * k;
-  for (unsigned i = threadIdx.x; i < k; i += blockDim.x) parts[blockIdx.x * k + i] = numbers[i];
+  for (unsigned i = threadIdx.x; i < k; i += kSeveralThreads) parts[blockIdx.x * k + i] = kept[i];
   if (!is_last(a.arrivals)) return;
   // The k largest so far, then as many more as there is room for.
   const unsigned total = gridDim.x * k;
-  unsigned kept = 0;
-  for (unsigned at = 0; at < total;) {
-    for (unsigned i = threadIdx.x; i < kSorted - kept; i += blockDim.x) {
-      numbers[kept + i] = at + i < total ? __ldcg(reinterpret_cast<const unsigned long long*>(parts) + at + i) : 0;
+  unsigned so_far = 0;
+  for (unsigned at = 0; at < total; at += kRoom - so_far, so_far = k) {
+    uint64_t found[kRoom / kSeveralThreads];
+#pragma unroll
+    for (unsigned i = 0; i < kRoom / kSeveralThreads; ++i) {
+      const unsigned place = i * kSeveralThreads + threadIdx.x, part = at + place - so_far;
+      if (place < so_far) found[i] = kept[place];
+      else found[i] = part < total ? __ldcg(reinterpret_cast<const unsigned long long*>(parts) + part) : 0;
     }
-    at += kSorted - kept;
-    kept = k;
-    sort(numbers);
+    keep_largest(found, k, kept);
   }
-  for (unsigned i = threadIdx.x; i < k; i += blockDim.x) put(a, int64_t{row} * k + i, numbers[i]);
+  if (threadIdx.x >= k) return;
+  const uint64_t number = kept[threadIdx.x];
+  unsigned rank = 0;
+#pragma unroll 8
+  for (unsigned i = 0; i < k; ++i) rank += kept[i] > number ? 1 : 0;
+  put(a, int64_t{row} * k + rank, number);
 }
 
 /// Where several are wanted.
-unsigned parts_of(int64_t n) { return static_cast<unsigned>((n + kSorted - 1) / kSorted); }
+unsigned parts_of(int64_t n) { return static_cast<unsigned>((n + kPart - 1) / kPart); }
 
 }  // namespace
 
@@ -171,7 +200,7 @@ void launch_candidates(const CandidateArgs& a, cudaStream_t stream) {
     const unsigned blocks = capability_major() >= 9 ? kOneCluster : 1;
     launch_dependent(largest, dim3(blocks, rows), dim3(kOneThreads), LaunchShared{0, -1, blocks}, stream, a);
   } else {
-    launch_dependent(several, dim3(parts_of(a.n), rows), dim3(kSorted / 2), 0, stream, a);
+    launch_dependent(several, dim3(parts_of(a.n), rows), dim3(kSeveralThreads), 0, stream, a);
   }
 }
 
