@@ -1,7 +1,9 @@
 // A warp takes a row at a time, whole (or an up row, then its gate row), and has a ring of its own in shared memory:
 // what it multiplies next is on its way there, chunk after chunk, so no barrier of the block stands in the main loop.
 // The ring is filled before the kernel waits for the one before, whose blocks leave room for it: while activations come
-// about, weights flow. Bound by memory as long as products take an instruction or two a weight.
+// about, weights flow. Bound by memory as long as products take an instruction or two a weight. Finished sums meet in
+// shared memory at the end, where a few threads have what is added to them. 64 registers a thread have to do: NOTES.md,
+// 25 says what a spill costs.
 #include "backends/cuda/device/gemv.h"
 
 #include <algorithm>
