@@ -1,6 +1,7 @@
 #include "backends/cpu/matmul.h"
 
 #include "ops/quant/all.h"
+#include "ops/quant/as_stored.h"
 #include "ops/quant/rows16.h"
 
 namespace weft::cpu {
@@ -185,8 +186,11 @@ Arithmetic arithmetic_of(Products products) {
 }
 
 std::function<const Layout*(const Match&, size_t, size_t, const TensorType&)> layout_of(Products products) {
-  if (products == Products::f32) return nullptr;
-  return [](const Match&, size_t, size_t, const TensorType& weight) { return quant::rows16(weight); };
+  return [products](const Match&, size_t, size_t, const TensorType& weight) {
+    const Layout* packed = quant::rows16(weight);
+    if (packed == nullptr) return quant::as_stored(weight);
+    return products == Products::f32 ? nullptr : packed;
+  };
 }
 
 }  // namespace weft::cpu
