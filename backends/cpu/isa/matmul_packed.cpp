@@ -34,7 +34,7 @@ struct Broadcasts {
 /// broadcast beside a load of 64 bytes costs Zen 4 as much as one (entry 35).
 template <Format F, int kAt, int N>
 struct Held {
-  static constexpr int kUnits = sum_columns<F> / 4;
+  static constexpr int kUnits = kSumColumns<F> / 4;
   const QuantizedBlock* x;
   I columns_[N * kUnits];
   WEFT_INLINE explicit Held(const QuantizedBlock* blocks) : x(blocks) {

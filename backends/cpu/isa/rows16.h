@@ -338,7 +338,7 @@ struct Rows16<Format::iq4_xs> {
 
 /// The columns of a sum; and which group, and half of it where it has one, a sum of a block is of.
 template <Format F>
-inline constexpr int sum_columns = Rows16<F>::kElems / Rows16<F>::kSums;
+inline constexpr int kSumColumns = Rows16<F>::kElems / Rows16<F>::kSums;
 template <Format F>
 constexpr int group_of(int sum) {
   if constexpr (Rows16<F>::kHalves) return Rows16<F>::group_of(sum);

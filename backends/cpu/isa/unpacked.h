@@ -11,8 +11,8 @@ template <Format F>
 class Unpacked {
   using Block = Rows16<F>;
   static constexpr int kRows = 16, kGroups = 8, kParts = kRows / kLanes;
-  static constexpr int kSums = kGroups * kQuantizedElems / sum_columns<F>;
-  static constexpr int kUnits = sum_columns<F> / 4;  // vectors of a sum
+  static constexpr int kSums = kGroups * kQuantizedElems / kSumColumns<F>;
+  static constexpr int kUnits = kSumColumns<F> / 4;  // vectors of a sum
 
  public:
   static constexpr int64_t kColumns = kGroups * kQuantizedElems;
@@ -58,7 +58,7 @@ class Unpacked {
   struct Writer {
     Sum* to;
 
-    WEFT_INLINE void put(I q, int i) { to->q[i % sum_columns<F> / 4] = q; }
+    WEFT_INLINE void put(I q, int i) { to->q[i % kSumColumns<F> / 4] = q; }
     WEFT_INLINE void nibbles(I q, int i) { put(q, i); }
     WEFT_INLINE void dot(I q, int i) { put(q, i); }
     WEFT_INLINE void biased(I q, int i) { put(q, i); }
