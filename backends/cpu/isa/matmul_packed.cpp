@@ -75,7 +75,12 @@ struct Sink {
     }
     clear();
   }
+  WEFT_INLINE void begin(int group) {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) acc[t].begin(at(t, group).less128);
+  }
   WEFT_INLINE void shift(int group, V by) {
+    if constexpr (!Rows16<F>::kShifts) return;
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) sums[t] = fma(by, set(at(t, group).sum), sums[t]);
   }
@@ -274,7 +279,9 @@ void quantize(const float* x, int64_t n, QuantizedBlock* out) {
     }
     out->d = d;
     for (int half = 0; half < 2; ++half) out->less32[half] = less32_of(out->q + half * 16, total[half]);
-    out->sum = d * static_cast<float>(static_cast<int32_t>(total[0] + total[1]));
+    const uint32_t all = total[0] + total[1];
+    out->less128 = static_cast<int32_t>(0u - 128u * all);
+    out->sum = d * static_cast<float>(static_cast<int32_t>(all));
   }
 }
 

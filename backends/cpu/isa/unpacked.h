@@ -61,7 +61,10 @@ class Unpacked {
     WEFT_INLINE void nibbles(I q, int i) { put(q, i); }
     WEFT_INLINE void dot(I q, int i) { put(q, i); }
     WEFT_INLINE void biased(I q, int i) { put(q, i); }
-    WEFT_INLINE void shift(int group, V by) { to[first + group].shift = by; }
+    WEFT_INLINE void begin(int) {}
+    WEFT_INLINE void shift(int group, V by) {
+      if constexpr (Block::kShifts) to[first + group].shift = by;
+    }
     WEFT_INLINE void scale(int group, V factor) { to[first + group].factor[0] = factor; }
     WEFT_INLINE void half_less32(int, int) {}
     WEFT_INLINE void half_scale(int group, int half, V factor) { to[first + group].factor[half] = factor; }
@@ -77,7 +80,8 @@ class Unpacked {
     unroll<kScales>([&](auto scale) WEFT_LAMBDA {
       Products<Block::kBits> sums[T];
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) sums[t].begin(Block::kHalves ? x[t * stride].less32[scale.value] : 0);
+      for (int t = 0; t < T; ++t)
+        sums[t].begin(Block::kHalves ? x[t * stride].less32[scale.value] : Block::kBegins ? x[t * stride].less128 : 0);
 #pragma GCC unroll 8
       for (int i = 0; i < kPart; ++i) {
         const I q = group.q[scale.value * kPart + i];
