@@ -204,6 +204,13 @@ void unpacked_of(const PackedMatmul& m, int64_t row, int64_t token, int64_t n_to
   }
 }
 
+/// q8_0 has nothing to unpack; of blocks of 32 so little that Zen 4 prefers weights in one stream, for 8 tokens at
+/// once.
+template <Format F>
+WEFT_INLINE bool worth_unpacking() {
+  return F != Format::q8_0 && !(kLanes == 16 && kAmd && Rows16<F>::kElems == kQuantizedElems);
+}
+
 template <Format F>
 void multiply(const PackedMatmul& m) {
   int64_t row = m.first_row / kPackedRows * kPackedRows;
@@ -212,7 +219,7 @@ void multiply(const PackedMatmul& m) {
   }
   for (; row < m.first_row + m.n_rows; row += kPackedRows) {
     int64_t t = 0;
-    while (F != Format::q8_0 && m.n_tokens - t >= kUnpackTokens) {
+    while (worth_unpacking<F>() && m.n_tokens - t >= kUnpackTokens) {
       const int64_t n = m.n_tokens - t < kTokenTile ? m.n_tokens - t : kTokenTile;
       unpacked_of<F>(m, row, t, n);
       t += n;
