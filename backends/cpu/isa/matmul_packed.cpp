@@ -102,7 +102,12 @@ struct Sink {
     }
     clear(group);
   }
+  WEFT_INLINE void begin(int group) {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) acc[group % N][t].begin(x.at(t, group).less128);
+  }
   WEFT_INLINE void shift(int group, V by) {
+    if constexpr (!Rows16<F>::kShifts) return;
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) sums[t] = fma(by, set(x.at(t, group).sum), sums[t]);
   }
@@ -226,6 +231,13 @@ void unpacked_of(const PackedMatmul& m, int64_t row, int64_t token, int64_t n_to
   }
 }
 
+/// q8_0 has nothing to unpack; of blocks of 32 so little that Zen 4 prefers weights in one stream, for 8 tokens at
+/// once.
+template <Format F>
+WEFT_INLINE bool worth_unpacking() {
+  return F != Format::q8_0 && !(kLanes == 16 && kAmd && Rows16<F>::kElems == kQuantizedElems);
+}
+
 template <Format F>
 void multiply(const PackedMatmul& m) {
   int64_t row = m.first_row / kPackedRows * kPackedRows;
@@ -236,7 +248,7 @@ void multiply(const PackedMatmul& m) {
   }
   for (; row < m.first_row + m.n_rows; row += kPackedRows) {
     int64_t t = 0;
-    while (F != Format::q8_0 && m.n_tokens - t >= kUnpackTokens) {
+    while (worth_unpacking<F>() && m.n_tokens - t >= kUnpackTokens) {
       const int64_t n = m.n_tokens - t < kTokenTile ? m.n_tokens - t : kTokenTile;
       unpacked_of<F>(m, row, t, n);
       t += n;
@@ -303,7 +315,9 @@ void quantize(const float* x, int64_t n, QuantizedBlock* out) {
     }
     out->d = d;
     for (int half = 0; half < 2; ++half) out->less32[half] = less32_of(out->q + half * 16, total[half]);
-    out->sum = d * static_cast<float>(static_cast<int32_t>(total[0] + total[1]));
+    const uint32_t all = total[0] + total[1];
+    out->less128 = static_cast<int32_t>(0u - 128u * all);
+    out->sum = d * static_cast<float>(static_cast<int32_t>(all));
   }
 }
 

@@ -6,9 +6,11 @@
 //   nibbles(q, i)  dot(q, i)  biased(q, i)   columns i .. i + 3: q below 16, below 128, or signed + kBias
 //   shift(group, v)                          adds v times the sum of x
 //   scale(group, v)                          ends the group
+//   begin(group)                             begins its sums with -128 times the sum of x; shift then adds nothing
 //   half_less32(group, half)                 begins the sums of 16 columns with -32 times the sum of x
 //   half_scale(group, half, v)               ends them
-// kBits: of the quants, 8 of biased ones; kShifts, kHalves: whether shift, and the last two, are called.
+// kBits: of the quants, 8 of biased ones; kShifts, kBegins, kHalves: whether shift adds, and whether begin, or the last
+// two, are called.
 #pragma once
 
 #include "backends/cpu/isa/int8.h"
@@ -85,22 +87,27 @@ template <>
 struct Rows16<Format::q4_0> {
   static constexpr int kElems = 32, kSums = 1, kBytes = 16 * 18;
   static constexpr int kBits = 4;
-  static constexpr bool kShifts = true, kHalves = false;
+  static constexpr bool kShifts = kBias == 0, kBegins = kBias != 0, kHalves = false;
   static constexpr int kStep = 1;
   using State = Stateless;
   template <int kAt, int kN, typename S>
   static WEFT_INLINE void step(const std::byte* p, int row, const State&, S& sink) {
-    nibbles32(p + 32, row, sink);
+    if constexpr (kBegins) sink.begin(0);
+    unroll<4>([&](auto i) WEFT_LAMBDA {
+      const I w = unit(p + 32, i.value, row);
+      sink.nibbles(kBias != 0 ? high_nibbles(left16<4>(w)) : low4(w), 4 * i.value);
+      sink.nibbles(high_nibbles(w), 16 + 4 * i.value);
+    });
     const V d = f16_of(p, row);
     sink.shift(0, times(d, -8));
-    sink.scale(0, d);
+    sink.scale(0, times(d, kHighUnit));
   }
 };
 template <>
 struct Rows16<Format::q4_1> {
   static constexpr int kElems = 32, kSums = 1, kBytes = 16 * 20;
   static constexpr int kBits = 4;
-  static constexpr bool kShifts = true, kHalves = false;
+  static constexpr bool kShifts = true, kBegins = false, kHalves = false;
   static constexpr int kStep = 1;
   using State = Stateless;
   template <int kAt, int kN, typename S>
@@ -114,7 +121,7 @@ template <>
 struct Rows16<Format::q5_0> {
   static constexpr int kElems = 32, kSums = 1, kBytes = 16 * 22;
   static constexpr int kBits = 5;
-  static constexpr bool kShifts = true, kHalves = false;
+  static constexpr bool kShifts = true, kBegins = false, kHalves = false;
   static constexpr int kStep = 1;
   using State = Stateless;
   template <int kAt, int kN, typename S>
@@ -129,7 +136,7 @@ template <>
 struct Rows16<Format::q5_1> {
   static constexpr int kElems = 32, kSums = 1, kBytes = 16 * 24;
   static constexpr int kBits = 5;
-  static constexpr bool kShifts = true, kHalves = false;
+  static constexpr bool kShifts = true, kBegins = false, kHalves = false;
   static constexpr int kStep = 1;
   using State = Stateless;
   template <int kAt, int kN, typename S>
@@ -143,11 +150,12 @@ template <>
 struct Rows16<Format::q8_0> {
   static constexpr int kElems = 32, kSums = 1, kBytes = 16 * 34;
   static constexpr int kBits = 8;
-  static constexpr bool kShifts = kBias != 0, kHalves = false;
+  static constexpr bool kShifts = false, kBegins = kBias != 0, kHalves = false;
   static constexpr int kStep = 1;
   using State = Stateless;
   template <int kAt, int kN, typename S>
   static WEFT_INLINE void step(const std::byte* p, int row, const State&, S& sink) {
+    if constexpr (kBegins) sink.begin(0);
     unroll<8>([&](auto i) WEFT_LAMBDA { sink.biased(xor_i(unit(p + 32, i.value, row), set_i8(kBias)), 4 * i.value); });
     const V d = f16_of(p, row);
     if constexpr (kBias != 0) sink.shift(0, times(d, -kBias));
@@ -162,11 +170,12 @@ template <>
 struct Rows16<Format::iq4_nl> {
   static constexpr int kElems = 32, kSums = 1, kBytes = 16 * 18;
   static constexpr int kBits = 8;
-  static constexpr bool kShifts = kBias != 0, kHalves = false;
+  static constexpr bool kShifts = false, kBegins = kBias != 0, kHalves = false;
   static constexpr int kStep = 1;
   using State = Stateless;
   template <int kAt, int kN, typename S>
   static WEFT_INLINE void step(const std::byte* p, int row, const State&, S& sink) {
+    if constexpr (kBegins) sink.begin(0);
     levels32<0>(p + 32, row, load_as<__m128i>(kLevelsIQ4), sink);
     const V d = f16_of(p, row);
     if constexpr (kBias != 0) sink.shift(0, times(d, -kBias));
@@ -177,11 +186,12 @@ template <>
 struct Rows16<Format::mxfp4> {
   static constexpr int kElems = 32, kSums = 1, kBytes = 16 * 17;
   static constexpr int kBits = 8;
-  static constexpr bool kShifts = kBias != 0, kHalves = false;
+  static constexpr bool kShifts = false, kBegins = kBias != 0, kHalves = false;
   static constexpr int kStep = 1;
   using State = Stateless;
   template <int kAt, int kN, typename S>
   static WEFT_INLINE void step(const std::byte* p, int row, const State&, S& sink) {
+    if constexpr (kBegins) sink.begin(0);
     levels32<0>(p + 16, row, load_as<__m128i>(kLevelsMXFP4), sink);
     const I e = from_u8(p + row);  // half the scale is 2^(e - 128): subnormal for e < 2
     const V d = as_float(choose_above(e, 1, left32<23>(add_i32(e, set_i32(-1))), shift_by(set_i32(0x00200000), e)));
@@ -234,7 +244,7 @@ template <>
 struct Rows16<Format::q4_K> {
   static constexpr int kElems = 256, kSums = 8, kBytes = 16 * 144;
   static constexpr int kBits = 4;
-  static constexpr bool kShifts = true, kHalves = false;
+  static constexpr bool kShifts = true, kBegins = false, kHalves = false;
   static constexpr int kStep = kPair;
   using State = ScalesK;
   template <int kAt, int kN, typename S>
@@ -253,7 +263,7 @@ template <>
 struct Rows16<Format::q5_K> {
   static constexpr int kElems = 256, kSums = 8, kBytes = 16 * 176;
   static constexpr int kBits = 5;
-  static constexpr bool kShifts = true, kHalves = false;
+  static constexpr bool kShifts = true, kBegins = false, kHalves = false;
   static constexpr int kStep = kPair;
   using State = ScalesK;
   template <int kAt, int kN, typename S>
@@ -289,7 +299,7 @@ template <>
 struct Rows16<Format::q6_K> {
   static constexpr int kElems = 256, kSums = 16, kBytes = 16 * 210;
   static constexpr int kBits = 6;
-  static constexpr bool kShifts = false, kHalves = true;
+  static constexpr bool kShifts = false, kBegins = false, kHalves = true;
   static constexpr int kStep = 2 * kPair;
   using State = ScaleOfBlock<0>;
   /// Sums 8 h + 4 r to 8 h + 4 r + 3: half r of the quarters of half h of the block.
@@ -321,11 +331,12 @@ template <>
 struct Rows16<Format::iq4_xs> {
   static constexpr int kElems = 256, kSums = 8, kBytes = 16 * 136;
   static constexpr int kBits = 8;
-  static constexpr bool kShifts = kBias != 0, kHalves = false;
+  static constexpr bool kShifts = false, kBegins = kBias != 0, kHalves = false;
   static constexpr int kStep = 1;
   using State = ScaleOfBlock<0>;
   template <int kAt, int kN, typename S>
   static WEFT_INLINE void step(const std::byte* p, int row, const State& state, S& sink) {
+    if constexpr (kBegins) sink.begin(kAt);
     levels32<32 * kAt>(p + 128 + kAt * 256, row, load_as<__m128i>(kLevelsIQ4), sink);
     const I low = from_u8(p + 64 + kAt / 2 * 16 + row), high = from_u16(p + 32 + row * 2);
     const I code =

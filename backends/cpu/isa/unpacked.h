@@ -62,7 +62,10 @@ class Unpacked {
     WEFT_INLINE void nibbles(I q, int i) { put(q, i); }
     WEFT_INLINE void dot(I q, int i) { put(q, i); }
     WEFT_INLINE void biased(I q, int i) { put(q, i); }
-    WEFT_INLINE void shift(int, V by) { to->shift = by; }
+    WEFT_INLINE void begin(int) {}
+    WEFT_INLINE void shift(int, V by) {
+      if constexpr (Block::kShifts) to->shift = by;
+    }
     WEFT_INLINE void scale(int, V factor) { to++->factor = factor; }
     WEFT_INLINE void half_less32(int, int) {}
     WEFT_INLINE void half_scale(int, int, V factor) { to++->factor = factor; }
@@ -76,7 +79,9 @@ class Unpacked {
     }
     Products<Block::kBits> sums[T];
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) sums[t].begin(Block::kHalves ? x[t * stride].less32[half] : 0);
+    for (int t = 0; t < T; ++t) {
+      sums[t].begin(Block::kHalves ? x[t * stride].less32[half] : Block::kBegins ? x[t * stride].less128 : 0);
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < kUnits; ++i) {
       const I q = sum.q[i];

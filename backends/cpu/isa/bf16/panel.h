@@ -30,6 +30,7 @@ class PanelSink {
     put<0, 8>(group, factor, shift_);
     shift_ = set(0);
   }
+  WEFT_INLINE void begin(int) {}
   WEFT_INLINE void half_less32(int, int) {}
   WEFT_INLINE void half_scale(int group, int half, V factor) {
     if (half == 0) {
