@@ -131,11 +131,8 @@ struct Kernel {
   /// The layout it wants for a weight of that type (node of the chain, slot); null pointer: as stored. Null: all as
   /// stored.
   std::function<const Layout*(const Match&, size_t node, size_t slot, const TensorType& weight)> layout;
-  /// The same; without `pack`, only a layout that it cannot do without.
-  const Layout* layout_for(const Match& match, size_t node, size_t slot, const TensorType& weight,
-                           bool pack = true) const {
-    const Layout* wanted = layout ? layout(match, node, slot, weight) : nullptr;
-    return wanted != nullptr && wanted->optional && !pack ? nullptr : wanted;
+  const Layout* layout_for(const Match& match, size_t node, size_t slot, const TensorType& weight) const {
+    return layout ? layout(match, node, slot, weight) : nullptr;
   }
   /// Bytes of scratch it needs. Null: none.
   std::function<size_t(const Match&)> workspace;
@@ -191,8 +188,6 @@ class Backend {
   /// A copy of these bytes of the host has taken their place: pages of a mapped file may go, and come back when they
   /// are read again.
   virtual void release_source(const std::byte* /*host*/, size_t /*bytes*/) noexcept {}
-  /// Whether these bytes of the host are pages of a mapped file, which release_source() gives back.
-  virtual bool is_mapped(const std::byte* /*host*/, size_t /*bytes*/) const { return false; }
 
   virtual std::unique_ptr<Steps> begin(int device) = 0;
   virtual std::unique_ptr<Segment> finish(std::unique_ptr<Steps> steps) = 0;

@@ -142,7 +142,7 @@ Runner::Bound Runner::bind_segment(const SegmentPlan& segment, std::span<const s
         std::vector<Tensor> items;
         for (const Value& value : node.in.list(slot)) {
           const bool inside = n > 0 && std::ranges::find(step.match.nodes, value.node) != step.match.nodes.end();
-          const Layout* layout = step.kernel->layout_for(step.match, n, slot, value.type(), plan_.packs);
+          const Layout* layout = step.kernel->layout_for(step.match, n, slot, value.type());
           items.push_back(inside ? Tensor{value.type()} : tensor_of(value, segment.device, layout));
         }
         in.add(items);

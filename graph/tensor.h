@@ -63,8 +63,6 @@ struct Layout {
   /// Packs rows [first, last) of `source`; calls for disjoint tile-aligned ranges may run in parallel.
   void (*pack)(const Tensor& source, std::byte* packed, int64_t first_row, int64_t last_row);
   int64_t tile_rows;  // ranges given to `pack` start at multiples of this
-  /// The bytes are those of the dtype, only elsewhere: a kernel that wants it reads a mapped weight as well.
-  bool optional = false;
 };
 
 }  // namespace weft

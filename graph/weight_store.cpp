@@ -58,10 +58,6 @@ size_t WeightStore::owned_bytes(const Device& device) const {
 
 Tensor WeightStore::get(const Tensor& host, const Device& device, const Layout* layout) {
   if (layout == nullptr && device.info().host_memory) return host;
-  if (layout != nullptr && layout->optional && device.info().host_memory &&
-      !device.backend->is_mapped(host.data, host.type.bytes())) {
-    return host;
-  }
   const size_t bytes = layout != nullptr ? layout->bytes(host.type) : host.type.bytes();
   const auto [it, added] = copies_.try_emplace(key_of(host, device, layout));
   if (added) {
@@ -83,7 +79,7 @@ Tensor WeightStore::get(const Tensor& host, const Device& device, const Layout* 
     }
     if (device.info().host_memory) device.backend->release_source(host.data, host.type.bytes());
   }
-  return {host.type, it->second.data(), layout != nullptr && layout->optional ? nullptr : layout};
+  return {host.type, it->second.data(), layout};
 }
 
 Tensor StateStore::get(const std::string& name, const TensorType& type, const Device& device) {

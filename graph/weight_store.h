@@ -1,5 +1,5 @@
 // Weights and state as devices hold them. One copy of a weight per (bytes, layout, device), shared by every plan; on a
-// host device a weight that no kernel wants in a layout is the mapped file itself and costs nothing.
+// host device a weight in its stored layout is the mapped file itself and costs nothing.
 #pragma once
 
 #include <map>

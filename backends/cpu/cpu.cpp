@@ -74,8 +74,6 @@ class CpuBackend : public Backend {
     if (size > 0 && cpu::is_shared_mapping(begin, size)) madvise(begin, size, MADV_DONTNEED);
   }
 
-  bool is_mapped(const std::byte* host, size_t bytes) const override { return cpu::is_shared_mapping(host, bytes); }
-
   std::unique_ptr<Steps> begin(int) override { return std::make_unique<cpu::CpuSteps>(team_); }
   std::unique_ptr<Segment> finish(std::unique_ptr<Steps> steps) override {
     return std::make_unique<cpu::CpuSegment>(std::move(static_cast<cpu::CpuSteps&>(*steps)));

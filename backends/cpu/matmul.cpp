@@ -1,7 +1,6 @@
 #include "backends/cpu/matmul.h"
 
 #include "ops/quant/all.h"
-#include "ops/quant/as_stored.h"
 #include "ops/quant/rows16.h"
 
 namespace weft::cpu {
@@ -186,11 +185,8 @@ Arithmetic arithmetic_of(Products products) {
 }
 
 std::function<const Layout*(const Match&, size_t, size_t, const TensorType&)> layout_of(Products products) {
-  return [products](const Match&, size_t, size_t, const TensorType& weight) {
-    const Layout* packed = quant::rows16(weight);
-    if (packed == nullptr) return quant::as_stored(weight);
-    return products == Products::f32 ? nullptr : packed;
-  };
+  if (products == Products::f32) return nullptr;
+  return [](const Match&, size_t, size_t, const TensorType& weight) { return quant::rows16(weight); };
 }
 
 }  // namespace weft::cpu

@@ -35,7 +35,7 @@ void count_weights(Plan& plan, const Memory* held) {
           const WeightOp* weight = plan.graph->node(value.node).as<WeightOp>();
           if (weight == nullptr) continue;
           const TensorType& type = value.type();
-          const Layout* layout = step.kernel->layout_for(step.match, n, slot, type, plan.packs);
+          const Layout* layout = step.kernel->layout_for(step.match, n, slot, type);
           if (!counted.emplace(step.device, value.node, layout != nullptr ? layout->name : "").second) continue;
           const size_t copy = copy_bytes(type, layout, device.info());
           bytes.copied += copy;

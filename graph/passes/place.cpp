@@ -221,8 +221,7 @@ class Problem {
         const TensorType& type = from.out[0];
         if (from.as<StateOp>() != nullptr) owned.emplace_back(value.node, type.bytes());
         if (from.as<WeightOp>() == nullptr) continue;
-        const Layout* layout =
-            choice.kernel ? choice.kernel->layout_for(choice.match, 0, slot, type, options.pack) : nullptr;
+        const Layout* layout = choice.kernel ? choice.kernel->layout_for(choice.match, 0, slot, type) : nullptr;
         const Tensor& host = from.as<WeightOp>()->host;
         const bool held = options.memory != nullptr && options.memory->weights.has(host, device, layout);
         owned.emplace_back(value.node, held ? 0 : copy_bytes(type, layout, device.info()));

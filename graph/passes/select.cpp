@@ -47,7 +47,7 @@ bool wants_packed(const Kernel& kernel, const Match& match) {
     const auto& in = match.node(n).in;
     for (size_t slot = 0; slot < in.size(); ++slot) {
       for (const Value& value : in.list(slot)) {
-        if (kernel.layout_for(match, n, slot, value.type(), false) != nullptr) return true;
+        if (kernel.layout_for(match, n, slot, value.type()) != nullptr) return true;
       }
     }
   }

@@ -4,15 +4,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <vector>
 
 #include "backends/cpu/cpu.h"
 #include "convert/mapped_file.h"
-#include "graph/weight_store.h"
-#include "ops/quant/all.h"
-#include "ops/quant/as_stored.h"
 
 namespace weft {
 namespace {
@@ -65,33 +60,6 @@ TEST(CpuMemory, AReleasedSourceKeepsItsBytes) {
     backend->release_source(bytes.data() + 1, 0);
     backend->release_source(bytes.data() + 4090, 100);  // within no whole page
   }
-}
-
-// A large mapped weight moves to memory of our own; one that is there already would only be there twice.
-TEST(CpuMemory, WeightsAsStoredAreCopiedOutOfAMappedFile) {
-  const auto backend = make_cpu_backend(one_thread());
-  const TensorType type{quant::f16, {1031, 1024}, Rows::all};
-  const Layout* layout = quant::as_stored(type);
-  ASSERT_NE(layout, nullptr);
-  EXPECT_EQ(quant::as_stored({quant::f16, {1023, 1024}, Rows::all}), nullptr);
-  std::vector<std::byte> own(type.bytes());
-  for (size_t i = 0; i < own.size(); ++i) own[i] = static_cast<std::byte>(i * 2654435761u >> 24);
-  const auto path = std::filesystem::temp_directory_path() / "weft_as_stored_test";
-  std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(own.data()), static_cast<std::streamsize>(own.size()));
-  {
-    const MappedFile file(path.string());
-    auto* mapped = const_cast<std::byte*>(file.bytes().data());
-    WeightStore store;
-    const Tensor copied = store.get({type, mapped, nullptr}, {backend.get(), 0}, layout);
-    EXPECT_NE(copied.data, mapped);
-    EXPECT_EQ(copied.layout, nullptr);  // kernels read it as they would the file
-    EXPECT_TRUE(std::equal(own.begin(), own.end(), copied.data));
-    EXPECT_EQ(store.owned_bytes(), type.bytes());
-    EXPECT_EQ(store.get({type, mapped, nullptr}, {backend.get(), 0}, nullptr).data, mapped);
-    EXPECT_EQ(store.get({type, own.data(), nullptr}, {backend.get(), 0}, layout).data, own.data());
-  }
-  std::filesystem::remove(path);
 }
 
 }  // namespace
