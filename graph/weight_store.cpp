@@ -6,16 +6,29 @@
 namespace weft {
 namespace {
 
-/// Packs with every core: ranges start at tile boundaries.
-void pack_parallel(const Layout& layout, const Tensor& host, std::byte* packed) {
-  const int64_t rows = host.type.shape.rows();
-  const int64_t tiles = (rows + layout.tile_rows - 1) / layout.tile_rows;
+/// Packs with every core the rows [begin, end): ranges start at tile boundaries.
+void pack_parallel(const Layout& layout, const Tensor& host, std::byte* packed, int64_t begin, int64_t end) {
+  const int64_t tiles = (end - begin + layout.tile_rows - 1) / layout.tile_rows;
   const int64_t n_workers = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, std::max<int64_t>(1, tiles));
   std::vector<std::jthread> workers;
   for (int64_t w = 0; w < n_workers; ++w) {
-    const int64_t first = tiles * w / n_workers * layout.tile_rows;
-    const int64_t last = std::min(rows, tiles * (w + 1) / n_workers * layout.tile_rows);
+    const int64_t first = begin + tiles * w / n_workers * layout.tile_rows;
+    const int64_t last = std::min(end, begin + tiles * (w + 1) / n_workers * layout.tile_rows);
     workers.emplace_back([&layout, &host, packed, first, last] { layout.pack(host, packed, first, last); });
+  }
+}
+
+/// The same of all rows, and gives the source back piece by piece, so that memory never holds much of a weight twice.
+void pack_in_pieces(const Layout& layout, const Tensor& host, std::byte* packed, Backend& backend) {
+  constexpr size_t kPiece = size_t{64} << 20;
+  const size_t row_bytes = std::max<size_t>(host.type.row_bytes(), 1);
+  const int64_t rows = host.type.shape.rows();
+  const int64_t step = (static_cast<int64_t>(kPiece / row_bytes) / layout.tile_rows + 1) * layout.tile_rows;
+  for (int64_t first = 0; first < rows; first += step) {
+    const int64_t last = std::min(rows, first + step);
+    pack_parallel(layout, host, packed, first, last);
+    backend.release_source(host.data + static_cast<size_t>(first) * row_bytes,
+                           static_cast<size_t>(last - first) * row_bytes);
   }
 }
 
@@ -57,10 +70,10 @@ Tensor WeightStore::get(const Tensor& host, const Device& device, const Layout* 
       if (layout == nullptr) {
         device.backend->write(device.index, buffer.data(), host.data, bytes);
       } else if (device.info().host_memory) {
-        pack_parallel(*layout, host, buffer.data());
+        pack_in_pieces(*layout, host, buffer.data(), *device.backend);
       } else {
         const auto packed = std::make_unique_for_overwrite<std::byte[]>(bytes);  // touched first by those who pack
-        pack_parallel(*layout, host, packed.get());
+        pack_parallel(*layout, host, packed.get(), 0, host.type.shape.rows());
         device.backend->write(device.index, buffer.data(), packed.get(), bytes);
       }
     } catch (...) {

@@ -119,6 +119,10 @@ int64_t file_pages(const std::string& stat, const std::string& prefix) {
   return bytes;
 }
 
+int64_t left_of(int64_t limit, int64_t used, int64_t pages) {
+  return std::max<int64_t>(limit - std::max<int64_t>(used - pages, 0), 0);
+}
+
 Cores count_cores(std::span<const Cpu> cpus, double quota) {
   std::map<std::string, bool> cores;  // by the cpus that share a core: whether it is a fast one
   int64_t most = 0;
@@ -158,9 +162,8 @@ size_t usable_memory() {
                            const char* prefix) {
     const int64_t limit = parse_bytes(read_file(directory + limit_file));
     if (limit <= 0) return;
-    const int64_t used = std::max<int64_t>(parse_bytes(read_file(directory + used_file)), 0);
-    bytes =
-        std::min(bytes, std::max<int64_t>(limit - used + file_pages(read_file(directory + "memory.stat"), prefix), 0));
+    const int64_t used = parse_bytes(read_file(directory + used_file));
+    bytes = std::min(bytes, left_of(limit, used, file_pages(read_file(directory + "memory.stat"), prefix)));
   };
   for (const std::string& directory : cgroup_directories()) limited(directory, "memory.max", "memory.current", "");
   for (const std::string& directory : cgroup_directories("memory")) {

@@ -43,5 +43,8 @@ int64_t parse_bytes(std::string_view text);              // "max" or a number
 bool shared_in(std::string_view maps, uintptr_t data, size_t bytes);
 /// Bytes of cached file pages that a cgroup's memory.stat tells of; `prefix` is "total_" in version 1.
 int64_t file_pages(const std::string& stat, const std::string& prefix);
+/// Bytes that a limit leaves where `used` are taken, `pages` of them by files. The two are read one after the other, so
+/// pages may be the more; and a limit that is none is near the largest number (version 1).
+int64_t left_of(int64_t limit, int64_t used, int64_t pages);
 
 }  // namespace weft::cpu

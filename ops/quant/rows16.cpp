@@ -10,36 +10,42 @@ namespace {
 
 struct Packed {
   const TypeTraits* type;
-  std::array<PackedField, 5> fields;  // those of no bytes are none
+  std::array<PackedField, 8> fields;  // those of no bytes are none
 
   constexpr std::span<const PackedField> used() const {
     size_t n = 0;
     while (n < fields.size() && fields[n].bytes > 0) ++n;
     return {fields.data(), n};
   }
-  /// Every byte of a block belongs to one field: fields by their offset, without gaps.
+  /// Every byte of a block belongs to one field.
   constexpr bool whole() const {
-    uint32_t at = 0;
+    std::array<int, 256> owners{};
     for (const PackedField& f : used()) {
-      if (f.offset != at) return false;
-      at += f.bytes * f.count;
+      for (uint32_t at = f.offset; at < f.offset + f.bytes * f.count; ++at) ++owners[at];
     }
-    return at == type->block_bytes;
+    for (uint32_t at = 0; at < owners.size(); ++at) {
+      if (owners[at] != (at < type->block_bytes ? 1 : 0)) return false;
+    }
+    return true;
   }
 };
 
 constexpr std::array kPacked = {
-    Packed{&q4_0, {{{0, 2, 1}, {2, 4, 4}}}},                                       // d, qs
-    Packed{&q4_1, {{{0, 2, 1}, {2, 2, 1}, {4, 4, 4}}}},                            // d, m, qs
-    Packed{&q5_0, {{{0, 2, 1}, {2, 4, 1}, {6, 4, 4}}}},                            // d, qh, qs
-    Packed{&q5_1, {{{0, 2, 1}, {2, 2, 1}, {4, 4, 1}, {8, 4, 4}}}},                 // d, m, qh, qs
-    Packed{&q8_0, {{{0, 2, 1}, {2, 4, 8}}}},                                       // d, qs
-    Packed{&q4_K, {{{0, 2, 1}, {2, 2, 1}, {4, 1, 12}, {16, 4, 32}}}},              // d, dmin, scales, qs
-    Packed{&q5_K, {{{0, 2, 1}, {2, 2, 1}, {4, 1, 12}, {16, 4, 8}, {48, 4, 32}}}},  // d, dmin, scales, qh, qs
-    Packed{&q6_K, {{{0, 4, 32}, {128, 4, 16}, {192, 1, 16}, {208, 2, 1}}}},        // ql, qh, scales, d
-    Packed{&iq4_nl, {{{0, 2, 1}, {2, 4, 4}}}},                                     // d, qs
-    Packed{&iq4_xs, {{{0, 2, 1}, {2, 2, 1}, {4, 1, 4}, {8, 4, 32}}}},              // d, scales_h, scales_l, qs
-    Packed{&mxfp4, {{{0, 1, 1}, {1, 4, 4}}}},                                      // e, qs
+    Packed{&q4_0, {{{0, 2, 1}, {2, 4, 4}}}},                           // d, qs
+    Packed{&q4_1, {{{0, 2, 1}, {2, 2, 1}, {4, 4, 4}}}},                // d, m, qs
+    Packed{&q5_0, {{{0, 2, 1}, {2, 4, 1}, {6, 4, 4}}}},                // d, qh, qs
+    Packed{&q5_1, {{{0, 2, 1}, {2, 2, 1}, {4, 4, 1}, {8, 4, 4}}}},     // d, m, qh, qs
+    Packed{&q8_0, {{{0, 2, 1}, {2, 4, 8}}}},                           // d, qs
+    Packed{&q4_K, {{{0, 2, 1}, {2, 2, 1}, {4, 1, 12}, {16, 4, 32}}}},  // d, dmin, scales, qs
+    // d, dmin, scales, qh with the first qs, the other qs
+    Packed{&q5_K, {{{0, 2, 1}, {2, 2, 1}, {4, 1, 12}, {16, 4, 8, 1}, {48, 4, 8}, {80, 4, 24}}}},
+    // d, scales, then of each half qh with both quarters of ql
+    Packed{
+        &q6_K,
+        {{{208, 2, 1}, {192, 1, 16}, {128, 4, 8, 2}, {0, 4, 8}, {32, 4, 8}, {160, 4, 8, 2}, {64, 4, 8}, {96, 4, 8}}}},
+    Packed{&iq4_nl, {{{0, 2, 1}, {2, 4, 4}}}},                         // d, qs
+    Packed{&iq4_xs, {{{0, 2, 1}, {2, 2, 1}, {4, 1, 4}, {8, 4, 32}}}},  // d, scales_h, scales_l, qs
+    Packed{&mxfp4, {{{0, 1, 1}, {1, 4, 4}}}},                          // e, qs
 };
 static_assert([] {
   for (const Packed& packed : kPacked) {
@@ -54,11 +60,13 @@ size_t packed_bytes(const TensorType& type) {
 }
 
 template <size_t Bytes>
-std::byte* pack_units(const PackedField& field, const std::byte* const (&rows)[kPackedRows], std::byte* to) {
-  for (uint32_t unit = 0; unit < field.count; ++unit) {
-    for (const std::byte* row : rows) {
-      std::memcpy(to, row + field.offset + unit * Bytes, Bytes);
-      to += Bytes;
+std::byte* pack_units(std::span<const PackedField> turns, const std::byte* const (&rows)[kPackedRows], std::byte* to) {
+  for (uint32_t unit = 0; unit < turns[0].count; ++unit) {
+    for (const PackedField& field : turns) {
+      for (const std::byte* row : rows) {
+        std::memcpy(to, row + field.offset + unit * Bytes, Bytes);
+        to += Bytes;
+      }
     }
   }
   return to;
@@ -76,16 +84,17 @@ void pack(const Tensor& source, std::byte* packed, int64_t first_row, int64_t la
       for (int64_t r = 0; r < kPackedRows; ++r) {
         rows[r] = tile + r < n_rows ? source.data + static_cast<size_t>(tile + r) * row_bytes + at : kZeros.data();
       }
-      for (const PackedField& field : fields) {
-        switch (field.bytes) {
+      for (size_t f = 0; f < fields.size(); f += 1 + fields[f].beside) {
+        const auto turns = fields.subspan(f, 1 + fields[f].beside);
+        switch (turns[0].bytes) {
           case 1:
-            to = pack_units<1>(field, rows, to);
+            to = pack_units<1>(turns, rows, to);
             break;
           case 2:
-            to = pack_units<2>(field, rows, to);
+            to = pack_units<2>(turns, rows, to);
             break;
           default:
-            to = pack_units<4>(field, rows, to);
+            to = pack_units<4>(turns, rows, to);
         }
       }
     }

@@ -189,6 +189,7 @@ TEST(CpuPacked, QuantizesToTheNearest) {
         if (isa->name == std::string_view("avx2")) less = static_cast<int16_t>(less & 0xFFFF) + (less >> 16);
         EXPECT_EQ(less, -32 * halves[half]) << isa->name << " block " << b;
       }
+      EXPECT_EQ(blocks[b].less128, -128 * (halves[0] + halves[1])) << isa->name << " block " << b;
       EXPECT_FLOAT_EQ(blocks[b].sum, blocks[b].d * static_cast<float>(halves[0] + halves[1]));
     }
   }

@@ -79,6 +79,11 @@ TEST(Machine, ReadsLimits) {
   const std::string v1 = "cache 9\ninactive_file 1\nactive_file 2\ntotal_inactive_file 30\ntotal_active_file 40\n";
   EXPECT_EQ(file_pages(v1, "total_"), 70) << "with the groups below it";
   EXPECT_EQ(file_pages("", ""), 0);
+  constexpr int64_t kNone = 0x7FFFFFFFFFFFF000;  // what version 1 says of a group without a limit
+  EXPECT_EQ(left_of(100, 60, 20), 60);
+  EXPECT_EQ(left_of(100, 120, 10), 0);
+  EXPECT_EQ(left_of(100, 60, 70), 100);
+  EXPECT_EQ(left_of(kNone, 1 << 20, 2 << 20), kNone) << "a file was read between the two";
 }
 
 TEST(Machine, CountsCores) {

@@ -23,12 +23,19 @@ std::vector<std::byte> random_bytes(size_t n) {
 size_t packed_index(const TensorType& type, int64_t row, size_t block, size_t at) {
   const size_t block_bytes = type.dtype->block_bytes;
   size_t index = static_cast<size_t>(row / 16 * 16) * type.row_bytes() + block * 16 * block_bytes;
-  for (const PackedField& f : packed_fields(type.dtype)) {
-    if (at >= f.offset && at < f.offset + f.bytes * f.count) {
-      const size_t unit = (at - f.offset) / f.bytes, byte = (at - f.offset) % f.bytes;
-      return index + (unit * 16 + static_cast<size_t>(row % 16)) * f.bytes + byte;
+  const std::span<const PackedField> fields = packed_fields(type.dtype);
+  for (size_t first = 0; first < fields.size(); first += 1 + fields[first].beside) {
+    const auto turns = fields.subspan(first, 1 + fields[first].beside);
+    size_t turn_bytes = 0, before = 0;
+    for (const PackedField& f : turns) turn_bytes += size_t{16} * f.bytes;
+    for (const PackedField& f : turns) {
+      if (at >= f.offset && at < f.offset + f.bytes * f.count) {
+        const size_t unit = (at - f.offset) / f.bytes, byte = (at - f.offset) % f.bytes;
+        return index + unit * turn_bytes + before + static_cast<size_t>(row % 16) * f.bytes + byte;
+      }
+      before += size_t{16} * f.bytes;
     }
-    index += size_t{16} * f.bytes * f.count;
+    index += turn_bytes * turns[0].count;
   }
   ADD_FAILURE() << "no field holds byte " << at;
   return 0;

@@ -129,6 +129,14 @@ WEFT_INLINE void store_i8(int8_t* p, I v) {
 
 #endif
 
+/// v, once, in a register: the compiler would load it again for each use.
+WEFT_INLINE I loaded(I v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#endif
+  return v;
+}
+
 /// Four bytes of x in every lane.
 WEFT_INLINE I broadcast4(const int8_t* x) { return set_i32(load_as<int32_t>(x)); }
 

@@ -76,6 +76,7 @@ struct QuantizedBlock {
   float d;
   float sum;          // d * sum of q
   int32_t less32[2];  // -32 * sum of q of each half: what the offset of q6_K takes away (isa/int8.h: less32_of)
+  int32_t less128;    // -128 * sum of q: and that of signed bytes with 128 added, or of q4_0 times 16
 };
 constexpr int64_t kQuantizedElems = 32;
 

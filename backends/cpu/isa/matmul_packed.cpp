@@ -2,10 +2,9 @@
 // 32 columns are one integer sum each, scaled into an f32 accumulator over ascending columns.
 //
 // Every output element is the same arithmetic whatever the number of tokens, rows, tiles or threads. At one token bound
-// by memory in every format: q4_0 is about 40 vector operations for the 288 bytes of 16 x 32 weights, which take 60
-// cycles to arrive; so a thread reads four tiles at once, and prefetches a group's share at a time, into L2 well ahead
-// and into L1 shortly before. At many tokens a block is unpacked once for up to kTokens of them; bound by the dot
-// products (8 of about 12 operations on their ports).
+// by memory in every format: so a thread reads four tiles at once, as four linear streams that the processor's own
+// prefetchers follow (entry 35), and they share the columns of x. At many tokens a block is unpacked once for up to
+// kTokens of them; bound by the dot products (8 of about 12 operations on their ports).
 #include "backends/cpu/isa/unpacked.h"
 
 namespace weft::cpu::WEFT_ISA {
@@ -14,53 +13,81 @@ namespace {
 constexpr int kPackedRows = 16, kParts = kPackedRows / kLanes, kTokens = kLanes == 16 ? 8 : 4;
 constexpr int64_t kUnpackTokens = 2 * kTokens;  // from which on blocks that want it are unpacked for all first
 constexpr int64_t kAhead = 2048;                // bytes prefetched ahead, where a thread reads one stream
-constexpr int64_t kStreams = 4;                 // and where several, into L1 and into L2:
+constexpr int64_t kStreams = 4;                 // and where several, into L1 and, if not 0, into L2:
 struct Ahead {
   int64_t l1, l2;
 };
-/// AMD's own prefetchers leave less to ask for.
+/// AMD's own prefetchers leave little to ask for, and nothing into L2.
 WEFT_INLINE Ahead ahead_of(int64_t block) {
-  if (block > 1024) return kAmd ? Ahead{block / 2, 2 * block} : Ahead{block, 3 * block};
-  return kAmd ? Ahead{512, 2048} : Ahead{1024, 4096};
+  if (kAmd) return {block > 3000 ? 512 : 256, 0};
+  return block > 1024 ? Ahead{block, 3 * block} : Ahead{1024, 4096};
 }
 
-/// What a packed block is dotted with: a group of blocks of T tokens.
-template <Format F, int T>
-struct Sink {
-  V (&sums)[T];
+/// Four columns of x in every lane, from memory each time they are wanted;
+struct Broadcasts {
   const QuantizedBlock* x;
   int64_t stride;
-  Products<Rows16<F>::kBits> acc[T];
-  int unit = 0;                                     // how many acc has
-  const std::byte *near = nullptr, *far = nullptr;  // what is prefetched into L1 and L2 at the end of group 0
-  int64_t group_bytes = 0;                          // and how far on at that of the next;
-  int64_t first_line = 0, end_line = 0;             // of each those lines
-
-  WEFT_INLINE Sink(V (&s)[T], const QuantizedBlock* blocks, int64_t x_stride) : sums(s), x(blocks), stride(x_stride) {
-    clear();
-  }
-  WEFT_INLINE void clear() {
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) acc[t].sums = zero_i();
-    unit = 0;
-  }
   WEFT_INLINE const QuantizedBlock& at(int t, int group) const { return x[t * stride + group]; }
   WEFT_INLINE I columns(int t, int i) const { return broadcast4(at(t, i / 32).q + i % 32); }
+};
+/// and from registers: those of one token and of N sums from kAt on, for all tiles that are read side by side. A
+/// broadcast beside a load of 64 bytes costs Zen 4 as much as one (entry 35).
+template <Format F, int kAt, int N>
+struct Held {
+  static constexpr int kUnits = kSumColumns<F> / 4;
+  const QuantizedBlock* x;
+  I columns_[N * kUnits];
+  WEFT_INLINE explicit Held(const QuantizedBlock* blocks) : x(blocks) {
+    unroll<N * kUnits>([&](auto i) WEFT_LAMBDA {
+      constexpr int kSum = kAt + i.value / kUnits, kColumn = half_of<F>(kSum) * 16 + i.value % kUnits * 4;
+      columns_[i.value] = broadcast4(x[group_of<F>(kSum)].q + kColumn);
+    });
+  }
+  WEFT_INLINE const QuantizedBlock& at(int, int group) const { return x[group]; }
+  WEFT_INLINE I columns(int, int i) const { return columns_[i / 32 % N * kUnits + i / 4 % kUnits]; }
+};
+
+/// What N sums of a packed block, whose columns come side by side, are dotted with: blocks of T tokens.
+template <Format F, int T, int N, typename X>
+struct Sink {
+  V (&sums)[T];
+  const X& x;
+  Products<Rows16<F>::kBits> acc[N][T];
+  int units[N];                      // how many acc has
+  const std::byte* block = nullptr;  // null: nothing is prefetched
+  Ahead ahead = {};
+  int part = 0;
+
+  WEFT_INLINE Sink(V (&s)[T], const X& columns) : sums(s), x(columns) {
+    unroll<N>([&](auto j) WEFT_LAMBDA { clear(j.value); });
+  }
+  WEFT_INLINE void clear(int group) {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) acc[group % N][t].sums = zero_i();
+    units[group % N] = 0;
+  }
 
   WEFT_INLINE void nibbles(I q, int i) { dot(q, i); }
   WEFT_INLINE void biased(I q, int i) { dot(q, i); }
   WEFT_INLINE void dot(I q, int i) {
+    const int at = i / 32 % N, unit = units[at]++;
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) acc[t].add(unit, q, columns(t, i));
-    ++unit;
+    for (int t = 0; t < T; ++t) acc[at][t].add(unit, q, x.columns(t, i));
   }
-  /// A group's share of the lines ahead: all of a block's at once would wait for each other.
-  WEFT_INLINE void prefetch(int group) {
-    if (end_line == 0) return;
-    asm volatile("");  // or the compiler moves the prefetches of all groups to the front
-    for (int64_t line = first_line; line < end_line; ++line) {  // past the weight is harmless: it never faults
-      _mm_prefetch(reinterpret_cast<const char*>(near + group * group_bytes + line * 64), _MM_HINT_T0);
-      _mm_prefetch(reinterpret_cast<const char*>(far + group * group_bytes + line * 64), _MM_HINT_T1);
+  /// A sum's share of the lines ahead, and of it this part's: all of a block's at once would wait for each other.
+  WEFT_INLINE void prefetch(int sum) {
+    if (!block) return;
+    constexpr int64_t kSums = Rows16<F>::kSums, kBytes = Rows16<F>::kBytes;
+    const int64_t start = sum * kBytes / kSums / 64;
+    const int64_t lines = (sum + 1 < kSums ? (sum + 1) * kBytes / kSums / 64 : (kBytes + 63) / 64) - start;
+    const int64_t first = start + lines * part / kParts, end = start + lines * (part + 1) / kParts;
+    asm volatile("");                                 // or the compiler moves the prefetches of all sums to the front
+    for (int64_t line = first; line < end; ++line) {  // past the weight is harmless: it never faults
+      _mm_prefetch(reinterpret_cast<const char*>(block + ahead.l1 + line * 64), _MM_HINT_T0);
+    }
+    if (ahead.l2 == 0) return;
+    for (int64_t line = first; line < end; ++line) {
+      _mm_prefetch(reinterpret_cast<const char*>(block + ahead.l2 + line * 64), _MM_HINT_T1);
     }
   }
   WEFT_INLINE void scale(int group, V factor) {
@@ -70,21 +97,26 @@ struct Sink {
   WEFT_INLINE void add_scaled(int group, V factor) {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
-      const V sum = to_float(acc[t].sums) * factor;
-      sums[t] = fma(sum, set(at(t, group).d), sums[t]);
+      const V sum = to_float(acc[group % N][t].sums) * factor;
+      sums[t] = fma(sum, set(x.at(t, group).d), sums[t]);
     }
-    clear();
+    clear(group);
+  }
+  WEFT_INLINE void begin(int group) {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) acc[group % N][t].begin(x.at(t, group).less128);
   }
   WEFT_INLINE void shift(int group, V by) {
+    if constexpr (!Rows16<F>::kShifts) return;
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) sums[t] = fma(by, set(at(t, group).sum), sums[t]);
+    for (int t = 0; t < T; ++t) sums[t] = fma(by, set(x.at(t, group).sum), sums[t]);
   }
   WEFT_INLINE void half_less32(int group, int half) {
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) acc[t].begin(at(t, group).less32[half]);
+    for (int t = 0; t < T; ++t) acc[group % N][t].begin(x.at(t, group).less32[half]);
   }
   WEFT_INLINE void half_scale(int group, int half, V factor) {
-    if (half == 0) prefetch(group);
+    prefetch(group / 4 * 8 + half * 4 + group % 4);
     add_scaled(group, factor);
   }
 };
@@ -100,6 +132,7 @@ void tile(const std::byte* w, const QuantizedBlock* x, int64_t x_stride, int64_t
     for (int64_t line = 0; line < Block::kBytes; line += 64) {  // past the weight is harmless: it never faults
       _mm_prefetch(reinterpret_cast<const char*>(w + kAhead + line), _MM_HINT_T0);
     }
+    const typename Block::State state(w);
 #pragma GCC unroll 1
     for (int row = 0; row < kPackedRows; row += kLanes) {
       V sums[T];
@@ -107,8 +140,9 @@ void tile(const std::byte* w, const QuantizedBlock* x, int64_t x_stride, int64_t
       for (int t = 0; t < T; ++t) sums[t] = load(out[t] + row);
       const QuantizedBlock* blocks = x;
       asm volatile("" : "+r"(blocks));  // or the broadcasts of all parts are hoisted, into registers there are not
-      Sink<F, T> sink(sums, blocks, x_stride);
-      Block::block(w, row, sink);
+      const Broadcasts columns{blocks, x_stride};
+      Sink<F, T, 1, Broadcasts> sink(sums, columns);
+      for_block<F>(w, row, state, sink);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) store(out[t] + row, sums[t]);
     }
@@ -129,42 +163,40 @@ void tile_of(const PackedMatmul& m, int64_t row, int64_t token) {
   }
 }
 
-/// One token and kStreams tiles at once: the start of a page in one stream is hidden by the others.
+/// One token and kStreams tiles at once, `apart` rows from each other: as many streams, whose next tiles come in the
+/// next call.
 template <Format F>
-void streams_of(const PackedMatmul& m, int64_t row) {
+void streams_of(const PackedMatmul& m, int64_t row, int64_t apart) {
   using Block = Rows16<F>;
-  const int64_t tile_bytes = m.k / Block::kElems * Block::kBytes;
+  using State = typename Block::State;
+  const int64_t tile_bytes = m.k / Block::kElems * Block::kBytes, stream_bytes = apart / kPackedRows * tile_bytes;
   const std::byte* w = m.w + row / kPackedRows * tile_bytes;
   const QuantizedBlock* x = m.x;
-  const Ahead distance = ahead_of(Block::kBytes);
-  float out[kStreams][kPackedRows] = {};
-  for (int64_t at = 0; at < tile_bytes; at += Block::kBytes, x += Block::kElems / kQuantizedElems) {
-    // Past the end of a tile lies the next, which another stream has read: on to the next tile of this stream.
-    const auto ahead = [&](int64_t by) {
-      return at + by < tile_bytes ? at + by : at + by + (kStreams - 1) * tile_bytes;
-    };
-    const int64_t near = ahead(distance.l1), far = ahead(distance.l2);
-#pragma GCC unroll 4
-    for (int s = 0; s < kStreams; ++s) {
-      const std::byte* block = w + s * tile_bytes + at;
-      unroll<kParts>([&](auto part) WEFT_LAMBDA {
-        constexpr int64_t kGroupBytes = Block::kBytes * kQuantizedElems / Block::kElems,
-                          kLines = (kGroupBytes + 63) / 64;
-        V sums[1] = {load(out[s] + part.value * kLanes)};
-        Sink<F, 1> sink(sums, x, 0);
-        sink.near = w + s * tile_bytes + near;
-        sink.far = w + s * tile_bytes + far;
-        sink.group_bytes = kGroupBytes;
-        sink.first_line = kLines * part.value / kParts;
-        sink.end_line = kLines * (part.value + 1) / kParts;
-        Block::block(block, part.value * kLanes, sink);
-        store(out[s] + part.value * kLanes, sums[0]);
+  const Ahead ahead = ahead_of(Block::kBytes);
+  V sums[kStreams][kParts][1];
+  unroll<kStreams * kParts>([&](auto i) WEFT_LAMBDA { sums[i.value / kParts][i.value % kParts][0] = set(0); });
+  for (const std::byte* end = w + tile_bytes; w < end; w += Block::kBytes, x += Block::kElems / kQuantizedElems) {
+    asm("" : "+r"(w));  // or the compiler keeps a pointer for each stream and distance, of which there are too many
+    const State states[kStreams] = {State(w), State(w + stream_bytes), State(w + 2 * stream_bytes),
+                                    State(w + 3 * stream_bytes)};
+    unroll<Block::kSums / Block::kStep>([&](auto step) WEFT_LAMBDA {
+      constexpr int kAt = step.value * Block::kStep;
+      using Columns = Held<F, kAt, Block::kStep>;
+      const Columns columns(x);
+      unroll<kStreams * kParts>([&](auto i) WEFT_LAMBDA {
+        constexpr int kStream = i.value / kParts, kPart = i.value % kParts;
+        Sink<F, 1, Block::kStep, Columns> sink(sums[kStream][kPart], columns);
+        sink.block = w + kStream * stream_bytes;
+        sink.ahead = ahead;
+        sink.part = kPart;
+        Block::template step<kAt, Block::kStep>(sink.block, kPart * kLanes, states[kStream], sink);
       });
-    }
+    });
   }
-  for (int s = 0; s < kStreams; ++s) {
-    for (int r = 0; r < kPackedRows; ++r) m.out[row + s * kPackedRows + r - m.first_row] = out[s][r];
-  }
+  float* out = m.out + row - m.first_row;
+  unroll<kStreams * kParts>([&](auto i) WEFT_LAMBDA {
+    store(out + i.value / kParts * apart + i.value % kParts * kLanes, sums[i.value / kParts][i.value % kParts][0]);
+  });
 }
 
 /// Up to kTokenTile tokens, sixteen rows.
@@ -199,15 +231,24 @@ void unpacked_of(const PackedMatmul& m, int64_t row, int64_t token, int64_t n_to
   }
 }
 
+/// q8_0 has nothing to unpack; of blocks of 32 so little that Zen 4 prefers weights in one stream, for 8 tokens at
+/// once.
+template <Format F>
+WEFT_INLINE bool worth_unpacking() {
+  return F != Format::q8_0 && !(kLanes == 16 && kAmd && Rows16<F>::kElems == kQuantizedElems);
+}
+
 template <Format F>
 void multiply(const PackedMatmul& m) {
   int64_t row = m.first_row / kPackedRows * kPackedRows;
   if (m.n_tokens == 1 && row == m.first_row) {
-    for (; row + kStreams * kPackedRows <= m.first_row + m.n_rows; row += kStreams * kPackedRows) streams_of<F>(m, row);
+    const int64_t apart = m.n_rows / (kStreams * kPackedRows) * kPackedRows;
+    for (int64_t n = 0; n < apart; n += kPackedRows) streams_of<F>(m, row + n, apart);
+    row += kStreams * apart;
   }
   for (; row < m.first_row + m.n_rows; row += kPackedRows) {
     int64_t t = 0;
-    while (F != Format::q8_0 && m.n_tokens - t >= kUnpackTokens) {
+    while (worth_unpacking<F>() && m.n_tokens - t >= kUnpackTokens) {
       const int64_t n = m.n_tokens - t < kTokenTile ? m.n_tokens - t : kTokenTile;
       unpacked_of<F>(m, row, t, n);
       t += n;
@@ -274,7 +315,9 @@ void quantize(const float* x, int64_t n, QuantizedBlock* out) {
     }
     out->d = d;
     for (int half = 0; half < 2; ++half) out->less32[half] = less32_of(out->q + half * 16, total[half]);
-    out->sum = d * static_cast<float>(static_cast<int32_t>(total[0] + total[1]));
+    const uint32_t all = total[0] + total[1];
+    out->less128 = static_cast<int32_t>(0u - 128u * all);
+    out->sum = d * static_cast<float>(static_cast<int32_t>(all));
   }
 }
 

@@ -11,8 +11,8 @@ template <Format F>
 class Unpacked {
   using Block = Rows16<F>;
   static constexpr int kRows = 16, kGroups = 8, kParts = kRows / kLanes;
-  static constexpr int kScales = Block::kHalves ? 2 : 1;  // of a group
-  static constexpr int kUnits = kQuantizedElems / 4;      // vectors of a group
+  static constexpr int kSums = kGroups * kQuantizedElems / kSumColumns<F>;
+  static constexpr int kUnits = kSumColumns<F> / 4;  // vectors of a sum
 
  public:
   static constexpr int64_t kColumns = kGroups * kQuantizedElems;
@@ -20,10 +20,11 @@ class Unpacked {
   /// The next `n` groups of a tile; returns where the packed blocks after them begin.
   const std::byte* unpack(const std::byte* w, int64_t n) {
     for (int64_t g = 0; g < n; g += Block::kElems / kQuantizedElems, w += Block::kBytes) {
+      const typename Block::State state(w);
 #pragma GCC unroll 1
       for (int part = 0; part < kParts; ++part) {
-        Writer writer{parts_[part], g};
-        Block::block(w, part * kLanes, writer);
+        Writer writer{parts_[part] + g * kSums / kGroups};
+        for_block<F>(w, part * kLanes, state, writer);
       }
     }
     return w;
@@ -37,61 +38,61 @@ class Unpacked {
       V acc[T];
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) acc[t] = load(sums[t] + part * kLanes);
-      const QuantizedBlock* blocks = x;
-      const Group* group = parts_[part];
+      const Sum* sum = parts_[part];
 #pragma GCC unroll 1
-      for (int64_t g = 0; g < n; ++g, ++blocks, ++group) add<T>(*group, blocks, stride, acc);
+      for (int s = 0; s < static_cast<int>(n) * kSums / kGroups; ++s, ++sum) {
+        add<T>(*sum, x + group_of<F>(s), half_of<F>(s), stride, acc);
+      }
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) store(sums[t] + part * kLanes, acc[t]);
     }
   }
 
  private:
-  struct Group {
+  struct Sum {
     I q[kUnits];  // columns 4 i .. 4 i + 3
-    V factor[kScales], shift;
+    V factor, shift;
   };
 
-  /// The sink of Rows16<F>::block.
+  /// The sink of for_block, which hands over sum by sum.
   struct Writer {
-    Group* to;
-    int64_t first;
+    Sum* to;
 
-    WEFT_INLINE void put(I q, int i) { to[first + i / kQuantizedElems].q[i % kQuantizedElems / 4] = q; }
+    WEFT_INLINE void put(I q, int i) { to->q[i % kSumColumns<F> / 4] = q; }
     WEFT_INLINE void nibbles(I q, int i) { put(q, i); }
     WEFT_INLINE void dot(I q, int i) { put(q, i); }
     WEFT_INLINE void biased(I q, int i) { put(q, i); }
-    WEFT_INLINE void shift(int group, V by) { to[first + group].shift = by; }
-    WEFT_INLINE void scale(int group, V factor) { to[first + group].factor[0] = factor; }
+    WEFT_INLINE void begin(int) {}
+    WEFT_INLINE void shift(int, V by) {
+      if constexpr (Block::kShifts) to->shift = by;
+    }
+    WEFT_INLINE void scale(int, V factor) { to++->factor = factor; }
     WEFT_INLINE void half_less32(int, int) {}
-    WEFT_INLINE void half_scale(int group, int half, V factor) { to[first + group].factor[half] = factor; }
+    WEFT_INLINE void half_scale(int, int, V factor) { to++->factor = factor; }
   };
 
   template <int T>
-  static WEFT_INLINE void add(const Group& group, const QuantizedBlock* x, int64_t stride, V (&acc)[T]) {
+  static WEFT_INLINE void add(const Sum& sum, const QuantizedBlock* x, int half, int64_t stride, V (&acc)[T]) {
     if constexpr (Block::kShifts) {
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) acc[t] = fma(group.shift, set(x[t * stride].sum), acc[t]);
+      for (int t = 0; t < T; ++t) acc[t] = fma(sum.shift, set(x[t * stride].sum), acc[t]);
     }
-    constexpr int kPart = kUnits / kScales;
-    unroll<kScales>([&](auto scale) WEFT_LAMBDA {
-      Products<Block::kBits> sums[T];
+    Products<Block::kBits> sums[T];
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) sums[t].begin(Block::kHalves ? x[t * stride].less32[scale.value] : 0);
+    for (int t = 0; t < T; ++t) {
+      sums[t].begin(Block::kHalves ? x[t * stride].less32[half] : Block::kBegins ? x[t * stride].less128 : 0);
+    }
 #pragma GCC unroll 8
-      for (int i = 0; i < kPart; ++i) {
-        const I q = group.q[scale.value * kPart + i];
+    for (int i = 0; i < kUnits; ++i) {
+      const I q = sum.q[i];
 #pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) sums[t].add(i, q, broadcast4(x[t * stride].q + (scale.value * kPart + i) * 4));
-      }
+      for (int t = 0; t < T; ++t) sums[t].add(i, q, broadcast4(x[t * stride].q + half * 16 + i * 4));
+    }
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) {
-        acc[t] = fma(to_float(sums[t].sums) * group.factor[scale.value], set(x[t * stride].d), acc[t]);
-      }
-    });
+    for (int t = 0; t < T; ++t) acc[t] = fma(to_float(sums[t].sums) * sum.factor, set(x[t * stride].d), acc[t]);
   }
 
-  Group parts_[kParts][kGroups];
+  Sum parts_[kParts][kSums];
 };
 
 }  // namespace weft::cpu::WEFT_ISA

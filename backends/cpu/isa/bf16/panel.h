@@ -30,6 +30,7 @@ class PanelSink {
     put<0, 8>(group, factor, shift_);
     shift_ = set(0);
   }
+  WEFT_INLINE void begin(int) {}
   WEFT_INLINE void half_less32(int, int) {}
   WEFT_INLINE void half_scale(int group, int half, V factor) {
     if (half == 0) {
@@ -67,7 +68,7 @@ void unpack_tile(const std::byte* w, int64_t n, std::byte* out, int64_t stride) 
   using Block = Rows16<F>;
   for (int64_t i = 0; i < n; i += Block::kElems, w += Block::kBytes) {
     PanelSink sink(out + i / kTileColumns * stride, stride);
-    Block::block(w, 0, sink);
+    for_block<F>(w, 0, typename Block::State(w), sink);
   }
 }
 
