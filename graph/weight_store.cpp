@@ -18,8 +18,10 @@ void pack_parallel(const Layout& layout, const Tensor& host, std::byte* packed, 
   }
 }
 
-/// The same of all rows, and gives the source back piece by piece, so that memory never holds much of a weight twice.
-void pack_in_pieces(const Layout& layout, const Tensor& host, std::byte* packed, Backend& backend) {
+/// The same of all rows; done(first byte, bytes) of the source is called piece by piece, so that memory never has to
+/// hold much of a weight twice.
+template <typename Done>
+void pack_in_pieces(const Layout& layout, const Tensor& host, std::byte* packed, Done done) {
   constexpr size_t kPiece = size_t{64} << 20;
   const size_t row_bytes = std::max<size_t>(host.type.row_bytes(), 1);
   const int64_t rows = host.type.shape.rows();
@@ -27,8 +29,7 @@ void pack_in_pieces(const Layout& layout, const Tensor& host, std::byte* packed,
   for (int64_t first = 0; first < rows; first += step) {
     const int64_t last = std::min(rows, first + step);
     pack_parallel(layout, host, packed, first, last);
-    backend.release_source(host.data + static_cast<size_t>(first) * row_bytes,
-                           static_cast<size_t>(last - first) * row_bytes);
+    done(host.data + static_cast<size_t>(first) * row_bytes, static_cast<size_t>(last - first) * row_bytes);
   }
 }
 
@@ -65,12 +66,15 @@ Tensor WeightStore::get(const Tensor& host, const Device& device, const Layout* 
   const auto [it, added] = copies_.try_emplace(key_of(host, device, layout));
   if (added) {
     Buffer& buffer = it->second;
+    const auto release = [&](const std::byte* source, size_t n) {
+      if (!in_place_.contains(host.data)) device.backend->release_source(source, n);
+    };
     try {
       buffer = device.backend->allocate(device.index, bytes);
       if (layout == nullptr) {
         device.backend->write(device.index, buffer.data(), host.data, bytes);
       } else if (device.info().host_memory) {
-        pack_in_pieces(*layout, host, buffer.data(), *device.backend);
+        pack_in_pieces(*layout, host, buffer.data(), release);
       } else {
         const auto packed = std::make_unique_for_overwrite<std::byte[]>(bytes);  // touched first by those who pack
         pack_parallel(*layout, host, packed.get(), 0, host.type.shape.rows());
@@ -80,7 +84,7 @@ Tensor WeightStore::get(const Tensor& host, const Device& device, const Layout* 
       copies_.erase(it);
       throw;
     }
-    if (!in_place_.contains(host.data)) device.backend->release_source(host.data, host.type.bytes());
+    release(host.data, host.type.bytes());
   }
   return {host.type, it->second.data(), layout};
 }
