@@ -12,20 +12,15 @@ class CudaKernels : public ::testing::Test {
     if (backend_->devices().empty()) GTEST_SKIP() << backend_->absent();
   }
 
-  /// A node that `make` adds, by the kernel of that name; what it refuses is passed over. How many ran.
-  template <typename Make>
-  int check(std::string_view name, const std::string& what, Make make, double within = tolerance(Arithmetic::half)) {
+  /// The node of id `id` by the kernel of that name, if it takes it. Whether it did.
+  bool check(std::string_view name, const std::string& what, OpGraph& g, NodeId id, double within) {
     const Kernel* kernel = find_kernel(*backend_, name);
     EXPECT_NE(kernel, nullptr) << name;
-    if (kernel == nullptr) return 0;
-    OpGraph g;
-    std::deque<std::vector<std::byte>> store;
-    const NodeId id = make(g, store);
-    const Node& node = g.graph.node(id);
-    const Match match{.graph = &g.graph, .nodes = {id}, .uses = std::vector<int>(node.out.size(), 1)};
-    if (kernel->refuses(match, backend_->devices()[0])) return 0;
-    const size_t n_ports = node.out.size();
+    const size_t n_ports = g.graph.node(id).out.size();
+    const Match match{.graph = &g.graph, .nodes = {id}, .uses = std::vector<int>(n_ports, 1)};
+    if (kernel == nullptr || kernel->refuses(match, backend_->devices()[0])) return false;
     const Ports got = run_on_device(g, id, *backend_, *kernel);
+    EXPECT_EQ(got.size(), n_ports);
     for (uint8_t port = 0; port < n_ports; ++port) g.graph.output(fmt::format("o{}", port), {&g.graph, id, port});
     States states = g.states;
     const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
@@ -33,7 +28,16 @@ class CudaKernels : public ::testing::Test {
       expect_close(live_values(got[port], g.live), live_values(expected.at(fmt::format("o{}", port)), g.live), within,
                    fmt::format("{} {}: output {}", name, what, port));
     }
-    return 1;
+    return true;
+  }
+
+  /// The same of a node that `make` adds. How many ran.
+  template <typename Make>
+  int check(std::string_view name, const std::string& what, Make make, double within = tolerance(Arithmetic::half)) {
+    OpGraph g;
+    std::deque<std::vector<std::byte>> store;
+    const NodeId id = make(g, store);
+    return check(name, what, g, id, within) ? 1 : 0;
   }
 
   /// A chain of two nodes, of which y is the second's, by one kernel.

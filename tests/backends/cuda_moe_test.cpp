@@ -4,36 +4,13 @@
 #include "graph/runner.h"
 #include "ops/all.h"
 #include "ops/quant/all.h"
-#include "tests/backends/cuda_fixture.h"
+#include "tests/backends/cuda_kernels.h"
 
 namespace weft::testing {
 namespace {
 
-class CudaMoe : public ::testing::Test {
+class CudaMoe : public CudaKernels {
  protected:
-  void SetUp() override {
-    if (backend_->devices().empty()) GTEST_SKIP() << backend_->absent();
-  }
-
-  /// The node of id `id` by the kernel of that name, if it takes it. Whether it did.
-  bool check(std::string_view name, const std::string& what, OpGraph& g, NodeId id, double within) {
-    const Kernel* kernel = find_kernel(*backend_, name);
-    EXPECT_NE(kernel, nullptr) << name;
-    const size_t n_ports = g.graph.node(id).out.size();
-    const Match match{.graph = &g.graph, .nodes = {id}, .uses = std::vector<int>(n_ports, 1)};
-    if (kernel == nullptr || kernel->refuses(match, backend_->devices()[0])) return false;
-    const Ports got = run_on_device(g, id, *backend_, *kernel);
-    EXPECT_EQ(got.size(), n_ports);
-    for (uint8_t port = 0; port < n_ports; ++port) g.graph.output(fmt::format("o{}", port), {&g.graph, id, port});
-    States states = g.states;
-    const Outputs expected = evaluate(g.graph, g.feeds, states, g.live);
-    for (size_t port = 0; port < got.size(); ++port) {
-      expect_close(live_values(got[port], g.live), live_values(expected.at(fmt::format("o{}", port)), g.live), within,
-                   fmt::format("{} {}: output {}", name, what, port));
-    }
-    return true;
-  }
-
   Value experts(OpGraph& g, const TypeTraits& type, int64_t n_experts, int64_t n, int64_t k) {
     random_weight(g, store_, type, n_experts * n, k);
     const TensorType shape{type, {n_experts, n, k}, Rows::all};
@@ -87,7 +64,6 @@ class CudaMoe : public ::testing::Test {
   }
 
   std::deque<std::vector<std::byte>> store_;
-  std::unique_ptr<Backend> backend_ = load_cuda_backend();
 };
 
 constexpr std::array kGatingsHere = {Gating::softmax_topk_renorm, Gating::softmax_topk, Gating::topk_softmax};
