@@ -172,24 +172,6 @@ size_t usable_memory() {
   return static_cast<size_t>(bytes);
 }
 
-bool shared_in(std::string_view maps, uintptr_t data, size_t bytes) {
-  while (!maps.empty()) {  // "7f0c1000-7f0c9000 r--s ..."
-    const std::string_view line = maps.substr(0, maps.find('\n'));
-    maps.remove_prefix(std::min(maps.size(), line.size() + 1));
-    uintptr_t begin = 0, end = 0;
-    const auto [dash, no_begin] = std::from_chars(line.data(), line.data() + line.size(), begin, 16);
-    if (no_begin != std::errc{} || dash == line.data() + line.size()) continue;
-    const auto [blank, no_end] = std::from_chars(dash + 1, line.data() + line.size(), end, 16);
-    if (no_end != std::errc{} || line.data() + line.size() - blank < 5) continue;
-    if (begin <= data && data < end) return bytes <= end - data && blank[4] == 's';
-  }
-  return false;
-}
-
-bool is_shared_mapping(const void* data, size_t bytes) {
-  return shared_in(read_file("/proc/self/maps"), reinterpret_cast<uintptr_t>(data), bytes);
-}
-
 std::string cpu_name() {
   const std::string name = field_of(read_file("/proc/cpuinfo"), "model name");
   return name.empty() ? "x86-64" : name;

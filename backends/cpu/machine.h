@@ -20,10 +20,6 @@ Cores usable_cores();
 /// Bytes that can be allocated now: MemAvailable, at most what the cgroup's limit leaves. Pages of files give way.
 size_t usable_memory();
 
-/// Whether these bytes lie in one shared mapping, as files are mapped: its pages may be dropped and come back as they
-/// were. False where it cannot be told.
-bool is_shared_mapping(const void* data, size_t bytes);
-
 /// "Intel(R) Xeon(R) Processor"
 std::string cpu_name();
 
@@ -39,8 +35,6 @@ Cores count_cores(std::span<const Cpu> cpus, double quota);  // quota in cores; 
 double parse_cpu_max(std::string_view text);             // "200000 100000" -> 2 cores
 std::vector<int> parse_cpu_list(std::string_view text);  // "0-3,8" -> 0, 1, 2, 3, 8
 int64_t parse_bytes(std::string_view text);              // "max" or a number
-/// The same of the text of /proc/self/maps.
-bool shared_in(std::string_view maps, uintptr_t data, size_t bytes);
 /// Bytes of cached file pages that a cgroup's memory.stat tells of; `prefix` is "total_" in version 1.
 int64_t file_pages(const std::string& stat, const std::string& prefix);
 /// Bytes that a limit leaves where `used` are taken, `pages` of them by files. The two are read one after the other, so

@@ -10,6 +10,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "backends/cuda/cuda.h"
+#include "backends/mapped.h"
 #include "convert/mapped_file.h"
 
 namespace weft {
@@ -93,6 +94,19 @@ TEST(CpuMemory, AReleasedSourceKeepsItsBytes) {
     backend->release_source(bytes.data() + 1, 0);
     backend->release_source(bytes.data() + 4090, 100);  // within no whole page
   }
+}
+
+TEST(Mapped, KnowsSharedMappings) {
+  const std::string maps =
+      "7f0c1000-7f0c9000 r--s 00000000 fe:00 1234   /a file\n7f0c9000-7f0cb000 rw-p 00000000 00:00 0\n";
+  EXPECT_TRUE(shared_in(maps, 0x7f0c1000, 0x8000));
+  EXPECT_TRUE(shared_in(maps, 0x7f0c8fff, 1));
+  EXPECT_FALSE(shared_in(maps, 0x7f0c1000, 0x8001)) << "ends in another";
+  EXPECT_FALSE(shared_in(maps, 0x7f0c9000, 1)) << "private";
+  EXPECT_FALSE(shared_in(maps, 0x7f0cb000, 1)) << "none";
+  EXPECT_FALSE(shared_in("junk\n-\n12\n1-\n", 1, 1));
+  int own = 0;
+  EXPECT_FALSE(is_shared_mapping(&own, sizeof own));
 }
 
 }  // namespace

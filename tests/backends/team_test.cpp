@@ -99,18 +99,5 @@ TEST(Machine, CountsCores) {
   EXPECT_EQ(count({{"0", 1024}, {"1", 1009}, {"2", 620}}), std::pair(3, 2)) << "by capacity";
 }
 
-TEST(Machine, KnowsSharedMappings) {
-  const std::string maps =
-      "7f0c1000-7f0c9000 r--s 00000000 fe:00 1234   /a file\n7f0c9000-7f0cb000 rw-p 00000000 00:00 0\n";
-  EXPECT_TRUE(shared_in(maps, 0x7f0c1000, 0x8000));
-  EXPECT_TRUE(shared_in(maps, 0x7f0c8fff, 1));
-  EXPECT_FALSE(shared_in(maps, 0x7f0c1000, 0x8001)) << "ends in another";
-  EXPECT_FALSE(shared_in(maps, 0x7f0c9000, 1)) << "private";
-  EXPECT_FALSE(shared_in(maps, 0x7f0cb000, 1)) << "none";
-  EXPECT_FALSE(shared_in("junk\n-\n12\n1-\n", 1, 1));
-  int own = 0;
-  EXPECT_FALSE(is_shared_mapping(&own, sizeof own));
-}
-
 }  // namespace
 }  // namespace weft::cpu
