@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(kWarps * 32, M == 1 ? 2 : 1)
         resume();
       } else {
         norm_row<8, 1>(a.prologue, 0, blockIdx.x == 0, put, ask_residual);
-        if (kPlanes > 2) resume();
+        if (kPlanes > 2) resume();  // so many addresses would be spilled
       }
     } else {
       const auto put = [&](unsigned i, const float(&y)[4]) {
